@@ -1,0 +1,55 @@
+"""Fixtures for every test: a real store, a recording receiver, and no way out of loopback."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import network
+from tests.support.receiver import Receiver
+from tests.support.valkey import ValkeyServer
+
+if TYPE_CHECKING:
+    from mech_queue.store import Store
+
+network.install()
+
+
+@pytest.fixture(autouse=True)
+def only_loopback() -> Iterator[None]:
+    """Fail the test that tried to reach the outside, even when its code swallowed the refusal."""
+    network.refused.clear()
+    yield
+    assert not network.refused, f"left loopback: {network.refused}"
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """The session's valkey-server, without persistence; under pytest-xdist each worker has its own."""
+    server = ValkeyServer().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(valkey_server: ValkeyServer) -> str:
+    """The address of an empty database."""
+    return valkey_server.fresh_database()
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator["Store"]:
+    """An open, initialised store in an empty database."""
+    from mech_queue.store import Store
+
+    opened = Store.open(redis_url)
+    opened.greet(initialise=True)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A recording HTTP server that answers 200 unless told otherwise."""
+    with Receiver() as running:
+        yield running
