@@ -1,0 +1,69 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+# PYTHON=python3.12 make run  uses another interpreter for the environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Every folder with Python of ours: what is formatted, linted and typed.
+SOURCES := api config mech_queue tasks workers tests examples
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lint types imports containers pytest lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.service ## start everything on this machine: store, api, workers, scheduler, metrics, Flower
+	@exec $(BIN)/python -m workers.dev
+
+test: check pytest ## lint, types, import contract and all tests
+
+check: lint types imports containers ## everything of `make test` that needs no running process
+
+format: $(VENV)/.dev ## put the code into its one format
+	$(BIN)/ruff check --fix --quiet $(SOURCES)
+	$(BIN)/ruff format --quiet $(SOURCES)
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	$(BIN)/ruff check --quiet $(SOURCES)
+	$(BIN)/ruff format --check --quiet $(SOURCES)
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy api config mech_queue tasks workers tests
+
+imports: $(VENV)/.dev ## the import contract (.importlinter)
+	$(BIN)/lint-imports --no-logo
+
+containers: $(VENV)/.dev ## docker-compose.yml against the compose schema, Dockerfile by hadolint
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/hadolint --no-color Dockerfile
+
+pytest: $(VENV)/.dev ## all tests; PYTEST="tests/store -x" narrows them
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+lock: $(VENV)/.dev ## choose exact versions anew (requirements*.lock)
+	$(BIN)/uv pip compile --quiet --upgrade $(COMPILE) -o requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade $(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+
+COMPILE := --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	--extra celery --group service pyproject.toml
+
+clean: ## remove the environment and caches (the data of `make run` stays in .mech-queue)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build
+
+# The environment. A stamp per lock file: a second call with unchanged locks does nothing.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mech-queue needs Python 3.11 or newer: PYTHON=/path/to/python3.11 make $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+
+$(VENV)/.service: requirements.lock | $(BIN)/python
+	@echo "Installing into $(VENV) …"
+	@$(PIP) -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.service | $(BIN)/python
+	@$(PIP) -r requirements-dev.lock
+	@touch $@
