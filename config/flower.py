@@ -1,0 +1,25 @@
+"""Flower's configuration file: ``celery -A tasks.app flower --conf=config/flower.py``.
+
+Flower reads the names of this module as its options: read-only, with a login, on loopback unless
+FLOWER_ADDRESS says otherwise. Its own /metrics and /healthcheck need no login, hence loopback.
+"""
+
+import sys
+
+from config.settings import load
+
+_settings = load()
+if ":" not in _settings.flower_basic_auth:
+    print(
+        "Flower does not start without a login: set FLOWER_BASIC_AUTH=user:password (or FLOWER_BASIC_AUTH_FILE).",
+        file=sys.stderr,
+    )
+    raise SystemExit(1)
+
+address = _settings.flower_address
+port = _settings.flower_port
+basic_auth = [_settings.flower_basic_auth]
+read_only = True
+persistent = False
+purge_offline_workers = 300  # seconds; else every restarted worker stays as a series for ever
+max_tasks = 20_000

@@ -1,0 +1,183 @@
+"""All settings, typed, from the environment: ``Settings()``; ``load()`` in an entry point.
+
+Only the environment is read; a ``.env`` file is put into it by whoever starts the processes (the
+supervisor of ``make run``, a Procfile runner, compose). An empty value counts as unset, and a
+secret ``NAME`` may be given as ``NAME_FILE``, the path of a file that holds it.
+"""
+
+import ipaddress
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from config.fields import HOW_TO_MAKE_ONE
+from config.sections import (
+    KeysSection,
+    LimitsSection,
+    OperationSection,
+    ServerSection,
+    StoreSection,
+    WebhookSection,
+)
+
+SECTIONS: tuple[type[BaseModel], ...] = (
+    StoreSection,
+    KeysSection,
+    ServerSection,
+    LimitsSection,
+    WebhookSection,
+    OperationSection,
+)
+
+MASTER_KEY_LENGTH = 32
+"""Fewest characters of a master key that production accepts."""
+
+PLACEHOLDER_WORDS = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "your-",
+    "your_",
+    "secure_key",
+    "placeholder",
+    "example",
+)
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Reads ``<NAME>_FILE`` for every secret."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, field in self.settings_cls.model_fields.items():
+            extra = field.json_schema_extra
+            path = os.environ.get(f"{name.upper()}_FILE")
+            if not path or not (isinstance(extra, dict) and extra.get("secret")):
+                continue
+            if os.environ.get(name.upper()):
+                raise SettingsError(f"{name.upper()} and {name.upper()}_FILE are both set; keep one of them.")
+            try:
+                found[name] = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise SettingsError(f"{name.upper()}_FILE cannot be read: {error.strerror}: {path}") from None
+        return found
+
+
+class SettingsError(Exception):
+    """The environment does not allow a start; the message says what to change."""
+
+
+class Settings(
+    StoreSection, KeysSection, ServerSection, LimitsSection, WebhookSection, OperationSection, BaseSettings
+):
+    """The settings of every process of the service. ``redis_url`` and ``broker_url`` are always resolved."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
+
+    _has_store: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then ``NAME_FILE``."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+    @model_validator(mode="after")
+    def _resolve(self) -> "Settings":
+        self._has_store = bool(self.redis_url) or "redis_host" in self.model_fields_set
+        self.redis_url = self.redis_url or self._url_of_parts()
+        if urlsplit(self.redis_url).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        self.broker_url = self.broker_url or self.redis_url
+        if self.app_env == "production":
+            self._refuse_in_production()
+        return self
+
+    @property
+    def has_store(self) -> bool:
+        """Whether a store was named (REDIS_URL or REDIS_HOST); else ``make run`` starts its own."""
+        return self._has_store
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences that a start in development must show; production refuses instead."""
+        weakness = self._weakness_of_master_key()
+        if self.app_env == "production" or not weakness:
+            return []
+        return [f"MASTER_API_KEY {weakness}. This is accepted in development only (APP_ENV)."]
+
+    def _url_of_parts(self) -> str:
+        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+        login = ""
+        if self.redis_username or self.redis_password:
+            login = f"{quote(self.redis_username, safe='')}:{quote(self.redis_password, safe='')}@"
+        return f"redis://{login}{host}:{self.redis_port}/{self.redis_db}"
+
+    def _weakness_of_master_key(self) -> str:
+        key = self.master_api_key
+        if not key:
+            return "is not set"
+        if any(word in key.lower() for word in PLACEHOLDER_WORDS):
+            return "is a placeholder"
+        if len(key) < MASTER_KEY_LENGTH:
+            return f"is shorter than {MASTER_KEY_LENGTH} characters"
+        return "is one character repeated" if len(set(key)) == 1 else ""
+
+    def _refuse_in_production(self) -> None:
+        weakness = self._weakness_of_master_key()
+        if weakness:
+            raise ValueError(
+                f"MASTER_API_KEY {weakness}; production needs a random one of at least "
+                f"{MASTER_KEY_LENGTH} characters, e.g. from: openssl rand -hex 32"
+            )
+        if not self.secrets_key:
+            raise ValueError(
+                f"SECRETS_KEY is not set; production needs it to encrypt webhook secrets. {HOW_TO_MAKE_ONE}"
+            )
+        store = urlsplit(self.redis_url)
+        if store.scheme != "unix" and not store.password and not _is_loopback(store.hostname or "localhost"):
+            raise ValueError(
+                f"the store at {store.hostname} has no password; production needs one "
+                "(in REDIS_URL, or REDIS_PASSWORD)"
+            )
+
+
+def load() -> Settings:
+    """The settings for an entry point: on a bad environment prints one sentence and exits with 1."""
+    try:
+        return Settings()
+    except (ValidationError, SettingsError) as error:
+        print(f"mech-queue cannot start: {explain(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def explain(error: ValidationError | SettingsError) -> str:
+    """The sentence for a person; it never shows a value, which may be a secret."""
+    if isinstance(error, SettingsError):
+        return str(error)
+    sentences = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        name = ".".join(str(part) for part in one["loc"]).upper()
+        sentences.append(f"{name}: {one['msg']}".removeprefix(": ").replace("Value error, ", ""))
+    return "; ".join(sentences)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
