@@ -11,7 +11,7 @@ from config.settings import load
 _settings = load()
 if ":" not in _settings.flower_basic_auth:
     print(
-        "Flower does not start without a login: set FLOWER_BASIC_AUTH=user:password (or FLOWER_BASIC_AUTH_FILE).",
+        "Flower does not start without a login: set FLOWER_BASIC_AUTH=user:password (or its _FILE).",
         file=sys.stderr,
     )
     raise SystemExit(1)

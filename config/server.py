@@ -5,7 +5,7 @@ from typing import Any
 from config.settings import Settings
 
 SPARE_THREADS = 32
-"""Threads beside those that long polls and streams may hold, so that a storm of polls never starves submits."""
+"""Threads beside those that long polls and streams may hold: a storm of polls never starves submits."""
 
 
 def granian_options(settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,21 @@
+"""One stage's Celery worker: ``python -m workers.stage webhooks`` (or ``subscriptions``) becomes it."""
+
+import os
+import sys
+
+from config.settings import load
+from workers.commands import STAGES, celery_worker
+
+
+def main() -> None:
+    """Check the settings, then become the Celery worker."""
+    if len(sys.argv) != 2 or sys.argv[1] not in STAGES:
+        print(f"usage: python -m workers.stage {'|'.join(STAGES)}", file=sys.stderr)
+        raise SystemExit(2)
+    command = celery_worker(sys.argv[1], load())
+    sys.stdout.flush()
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
