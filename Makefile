@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Every folder with Python of ours: what is formatted, linted and typed.
-SOURCES := api config mech_queue tasks workers tests examples
+SOURCES := api config deploy mech_queue tasks workers tests examples
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format lint types imports containers pytest lock clean
@@ -30,7 +30,7 @@ lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff format --check --quiet $(SOURCES)
 
 types: $(VENV)/.dev ## mypy, strict
-	$(BIN)/mypy api config mech_queue tasks workers tests
+	$(BIN)/mypy api config deploy mech_queue tasks workers tests
 
 imports: $(VENV)/.dev ## the import contract (.importlinter)
 	$(BIN)/lint-imports --no-logo

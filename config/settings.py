@@ -45,7 +45,7 @@ PLACEHOLDER_WORDS = (
     "your_",
     "secure_key",
     "placeholder",
-    "example",
+    "at-least-32",
 )
 
 
