@@ -7,6 +7,7 @@ import pytest
 
 from tests.support import network
 from tests.support.receiver import Receiver
+from tests.support.service import Service
 from tests.support.valkey import ValkeyServer
 
 if TYPE_CHECKING:
@@ -52,4 +53,14 @@ def store(redis_url: str) -> Iterator["Store"]:
 def receiver() -> Iterator[Receiver]:
     """A recording HTTP server that answers 200 unless told otherwise."""
     with Receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """Real processes (API, workers, scheduler) with a store of their own, shared by a module's tests.
+
+    Tests that kill things make their own: ``with Service() as service``.
+    """
+    with Service() as running:
         yield running
