@@ -3,10 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
 # Every folder with Python of ours: what is formatted, linted and typed.
-SOURCES := api config deploy mech_queue tasks workers tests examples
+SOURCES := $(wildcard api config deploy examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format lint types imports containers pytest lock clean
