@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mech_queue._http.transport import Transport, refusal_from, segment
+from mech_queue._http.transport import Transport, decode, refusal_from, segment
 from mech_queue.model.errors import Refusal
 
 LONGEST_WAIT_S = 30
@@ -156,7 +156,7 @@ class Jobs:
         key = idempotency_key or uuid.uuid4().hex
         body = NewJob(queue, data, metadata, webhooks, task, options).body()
         answer = self._transport.send("POST", "/api/jobs", body, headers={"Idempotency-Key": key}, safe=True)
-        found = answer.json()
+        found = decode(answer)
         return JobHandle(
             self,
             found["jobId"],

@@ -21,8 +21,6 @@ from mech_queue.model.errors import Code, Refusal
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
-WAIT_MARGIN_S = 10.0
-"""A long poll's answer may come this much later than asked for before it counts as lost."""
 
 RETRIES = 4
 FIRST_PAUSE_S = 0.2
@@ -85,7 +83,7 @@ class Transport:
         service was asked to wait before it answers.
         """
         answer = self.send(method, path, body, query=query, headers=headers, safe=safe, wait_s=wait_s)
-        return _object(answer)
+        return decode(answer)
 
     def send(
         self,
@@ -105,7 +103,7 @@ class Transport:
         if content is not None:
             sent["Content-Type"] = "application/json"
         repeatable = method == "GET" if safe is None else safe
-        read_timeout = max(self.timeout_s, wait_s + WAIT_MARGIN_S)
+        read_timeout = self.timeout_s + wait_s
         for attempt in range(self.retries + 1):
             last = attempt == self.retries
             try:
@@ -202,10 +200,15 @@ def pause_s(attempt: int, asked_for: float | None = None) -> float:
     return max(own, min(asked_for or 0, 60.0))
 
 
-def _object(answer: requests.Response) -> dict[str, Any]:
+def decode(answer: requests.Response) -> dict[str, Any]:
+    """The JSON object of an answer that was no refusal."""
     if not answer.content:
         return {}
-    found = json.loads(answer.content)
+    try:
+        found = json.loads(answer.content)
+    except ValueError:
+        message = f"HTTP {answer.status_code} without JSON: is this the address of mech-queue?"
+        raise Refusal(Code.INTERNAL, message) from None
     return found if isinstance(found, dict) else {"value": found}
 
 
