@@ -43,9 +43,7 @@ def max_attempts(config: RetryConfig | None) -> int:
     return config.max_attempts if config else len(SCHEDULE_MS) + 1
 
 
-def delay_ms(
-    failures: int, config: RetryConfig | None, random: float, retry_after_ms: int | None = None
-) -> int | None:
+def delay_ms(failures: int, config: RetryConfig | None, random: float, retry_after_ms: int | None = None) -> int | None:
     """The wait after failure number ``failures`` (1-based), or None when that was the last attempt.
 
     ``random`` is uniform in [0, 1). The wait is spread by ± 20 %, over a Retry-After only upwards.

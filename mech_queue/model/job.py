@@ -102,6 +102,7 @@ class Submitted:
 
     job_id: str
     deduplicated: bool = False
+    replayed: bool = False  # the same Idempotency-Key and body were answered before
 
 
 @dataclass(slots=True)

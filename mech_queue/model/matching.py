@@ -105,9 +105,7 @@ def index_field(filters: Filters) -> bytes:
     return best[1]
 
 
-def matches(
-    events: tuple[str, ...], filters: Filters, event: EventType, queue: str, metadata: dict[str, Any]
-) -> bool:
+def matches(events: tuple[str, ...], filters: Filters, event: EventType, queue: str, metadata: dict[str, Any]) -> bool:
     """Whether a subscription wants this event of a job in ``queue`` with this metadata."""
     if not wanted(events, filters) & event.bit:
         return False

@@ -55,9 +55,7 @@ class SecretBox:
         try:
             return self._fernet.decrypt(token)
         except InvalidToken:
-            raise SecretsKeyError(
-                "No key in SECRETS_KEY opens a stored secret; keep the old key in the list"
-            ) from None
+            raise SecretsKeyError("No key in SECRETS_KEY opens a stored secret; keep the old key in the list") from None
 
     def rotate(self, stored: bytes) -> bytes:
         """The same secret sealed by the first key."""

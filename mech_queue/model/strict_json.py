@@ -135,3 +135,8 @@ _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 
 def _refuse(why: str) -> NoReturn:
     raise Refusal(Code.BAD_JSON, f"The body is not acceptable JSON: {why}.") from None
+
+
+def dump(value: Any) -> bytes:
+    """A value that was parsed here as compact JSON text in UTF-8, keys in their order."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -76,7 +76,7 @@ def parse_submission(
     spec.task = reader.text("task", longest=MAX_TASK_NAME)
     if value.get("options") is not None:
         _options(value["options"], spec, defaults, problems, refs)
-    problems.raise_if_any()
+    problems.raise_any()
     return spec
 
 
@@ -136,9 +136,7 @@ def _metadata(value: Any, raw: bytes, spec: JobSpec, problems: Problems) -> None
     spec.fields = metadata.fields_of(value)
 
 
-def _options(
-    value: Any, spec: JobSpec, defaults: Defaults, problems: Problems, refs: frozenset[str] | None
-) -> None:
+def _options(value: Any, spec: JobSpec, defaults: Defaults, problems: Problems, refs: frozenset[str] | None) -> None:
     if not isinstance(value, dict):
         problems.add("options", "must be an object")
         return
@@ -163,18 +161,14 @@ def _options(
 def _dedupe(reader: Reader, spec: JobSpec) -> None:
     spec.dedupe_key = reader.key("dedupeKey")
     spec.dedupe_ttl_ms = reader.duration("dedupeTtl", least=1)
-    spec.debounce = cast(
-        Literal["replace", "extend"] | None, reader.choice("debounce", ("replace", "extend"))
-    )
+    spec.debounce = cast(Literal["replace", "extend"] | None, reader.choice("debounce", ("replace", "extend")))
     for name in ("dedupeTtl", "debounce"):
         if reader.value.get(name) is not None and reader.value.get("dedupeKey") is None:
             reader.problems.add(f"options.{name}", "needs dedupeKey")
 
 
 def _parents(reader: Reader, spec: JobSpec, refs: frozenset[str] | None) -> None:
-    spec.on_parent_failure = cast(
-        Literal["fail", "run"], reader.choice("onParentFailure", ("fail", "run")) or "fail"
-    )
+    spec.on_parent_failure = cast(Literal["fail", "run"], reader.choice("onParentFailure", ("fail", "run")) or "fail")
     parents = reader.value.get("dependsOn")
     if parents is None:
         return

@@ -1,0 +1,28 @@
+"""The scheduler's work: moving what is due. Every step is a script, so any number of replicas may run it."""
+
+from mech_queue.store import Store
+from mech_queue.store.maintenance import STEP
+
+ROUNDS = 5  # steps per application and tick: a flood of one application must not hold up the others
+
+
+def tick(store: Store) -> int:
+    """Move everything that is due in all shards, applications in turn; returns how many entries."""
+    moved = 0
+    waiting = store.maintenance.due()
+    for _ in range(ROUNDS):
+        again = []
+        for shard, application_id in waiting:
+            handled, _schedules, _steps = store.maintenance.run(shard, application_id)
+            moved += handled
+            if handled >= STEP:
+                again.append((shard, application_id))
+        waiting = again
+        if not waiting:
+            break
+    return moved
+
+
+def counts(store: Store) -> dict[str, int]:
+    """Jobs per state over all applications."""
+    return store.maintenance.totals()

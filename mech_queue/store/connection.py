@@ -1,0 +1,72 @@
+"""Redis-client policy, in one place: time limits, no blind retries, errors in our words.
+
+redis-py repeats a timed-out command ten times by default; a script that is not idempotent would run
+again. So nothing is retried here: ``Scripts.run`` repeats what is declared idempotent, once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from mech_queue.model.errors import Code, Refusal
+
+CONNECT_TIMEOUT_S = 1.0
+COMMAND_TIMEOUT_S = 3.0  # far above the slowest script (some 10 ms), below the patience of an HTTP client
+BLOCKING_TIMEOUT_S = 40.0  # for reads that wait on purpose: longer than the longest wait (30 s)
+MAX_CONNECTIONS = 1_000
+
+_UNAVAILABLE = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "MISCONF",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "BUSY",
+)
+
+
+def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> "redis.Redis":
+    """A lazy, thread-safe and fork-safe client that answers in bytes."""
+    client: redis.Redis = redis.Redis.from_url(
+        url,
+        protocol=2,
+        decode_responses=False,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=MAX_CONNECTIONS,
+    )
+    return client
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what redis-py raises into refusals that name neither host nor Redis text."""
+    try:
+        yield
+    except redis.exceptions.ResponseError as error:
+        text = str(error)
+        if "OOM" in text[:80] or "-OOM" in text:
+            raise Refusal(Code.STORE_FULL, FULL, retry_after=5) from error
+        if text.startswith(_UNAVAILABLE):
+            raise Refusal(Code.STORE_UNAVAILABLE, UNAVAILABLE, retry_after=1) from error
+        raise
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise Refusal(Code.STORE_UNAVAILABLE, UNAVAILABLE, retry_after=1) from error
+
+
+UNAVAILABLE = "The store cannot be reached; nothing is known to have changed. Try again shortly."
+FULL = "The store is out of memory and takes no new work; finishing jobs still works. Try again later."
+
+
+def read(client: "redis.Redis", *command: Any) -> Any:
+    """One plain command, with translated errors."""
+    with translated():
+        return client.execute_command(*command)

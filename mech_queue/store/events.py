@@ -1,0 +1,75 @@
+"""Events that wait for matching."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mech_queue.model.event import BY_LETTER, EventType
+from mech_queue.model.ids import job_id_text
+from mech_queue.model.job import JobRecord
+from mech_queue.store import job_codec, keys
+from mech_queue.store.connection import translated
+from mech_queue.store.packing import unpack
+
+if TYPE_CHECKING:
+    from mech_queue.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEvent:
+    """One event as the script wrote it. ``extra``: progress or error as JSON text, or None."""
+
+    application_id: str
+    type: EventType
+    job_id: str
+    sequence: int
+    at_ms: int
+    attempt: int
+    extra: bytes | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events under one lease, with the jobs they are about (missing: the job is gone)."""
+
+    id: bytes
+    shard: int
+    events: list[PendingEvent]
+    jobs: dict[tuple[str, str], JobRecord]
+
+
+class Events:
+    """The pending lists of the shards."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+
+    def claim(self, shard: int, batch_id: bytes, *, limit: int = 100, lease_ms: int = 30_000) -> Batch | None:
+        """Take the next events of a shard; a batch whose worker died comes first. None: nothing waits."""
+        args = {"batch": batch_id, "limit": limit, "lease": lease_ms}
+        answer = self._store.scripts.run("events_claim", keys.DELIVERIES, args, shard=shard)
+        if not answer:
+            return None
+        batch, packed, views = answer
+        jobs = {}
+        for application, view in views:
+            found = job_codec.record(view)
+            jobs[(application.decode(), found.id)] = found
+        return Batch(batch, shard, [_event(raw) for raw in packed], jobs)
+
+    def pending(self, shard: int) -> int:
+        """How many events of a shard wait."""
+        with translated():
+            return int(self._store.redis.llen(keys.shard_prefix(shard) + b"pending"))
+
+
+def _event(raw: bytes) -> PendingEvent:
+    application, letter, job_id, sequence, at_ms, attempt, extra = unpack(raw)
+    return PendingEvent(
+        application_id=application.decode(),
+        type=BY_LETTER[letter.decode()],
+        job_id=job_id_text(job_id),
+        sequence=int(sequence),
+        at_ms=int(at_ms),
+        attempt=int(attempt),
+        extra=extra or None,
+    )

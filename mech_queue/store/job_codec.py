@@ -1,0 +1,180 @@
+"""How a job is packed for the store, and how its record is read back."""
+
+import json
+from typing import Any
+
+from mech_queue.model.event import webhook_mask
+from mech_queue.model.ids import job_id_text
+from mech_queue.model.job import BY_LETTER, Attempt, ClaimedJob, JobRecord, JobSpec
+from mech_queue.model.metadata import fields_hash
+from mech_queue.store.packing import pack, unpack, unpack_all
+
+RECORD = 1  # format number of the ``d:`` record; release N reads N - 1
+# in the order of FIELDS in lua/lib/job.lua
+FIELDS = "q s n p k t o i hk e a f b un l h m w g ts th te tr u v pc".split()
+_AT = {name: place for place, name in enumerate(FIELDS)}
+
+
+def hashes_of(fields: tuple[tuple[str, str], ...]) -> bytes:
+    """The index entries of filterable metadata, 6 bytes each."""
+    return b"".join(fields_hash(name, text) for name, text in fields)
+
+
+def webhooks_json(webhooks: dict[str, str]) -> bytes:
+    """Event -> URL as JSON text; empty when there are none."""
+    return json.dumps(webhooks, separators=(",", ":")).encode() if webhooks else b""
+
+
+def options_of(spec: JobSpec, dedupe: bytes | None) -> bytes | None:
+    """The options that scripts need, packed; None when all are defaults."""
+    options: dict[str, Any] = {
+        "attempts": spec.attempts,
+        "timeout": spec.timeout_ms,
+        "expires": spec.expires_in_ms,
+        "stalls": spec.max_stalls,
+        "retention": spec.retention_seconds,
+        "dedupe": dedupe,
+        "orphan": "run" if spec.on_parent_failure == "run" else None,
+    }
+    if spec.backoff is not None:
+        options["backoff"] = spec.backoff.type
+        options["delay"] = spec.backoff.delay_ms
+        options["max_delay"] = spec.backoff.max_delay_ms
+        options["jitter"] = spec.backoff.jitter or None
+    given = {name: value for name, value in options.items() if value is not None}
+    return pack(given) if given else None
+
+
+def packed(spec: JobSpec, job_id: bytes, parents: list[bytes], dedupe: bytes | None) -> dict[str, Any]:
+    """One entry of ``args.jobs`` of job_submit.lua."""
+    blob = pack([RECORD, spec.data, spec.metadata, webhooks_json(spec.webhooks), parents])
+    args: dict[str, Any] = {
+        "id": job_id,
+        "q": spec.queue,
+        "t": spec.task if spec.task and spec.task != spec.queue else None,
+        "p": spec.priority,
+        "k": spec.concurrency_key,
+        "o": options_of(spec, dedupe),
+        "i": hashes_of(spec.fields) or None,
+        "hk": webhook_mask(spec.webhooks),
+        "blob": blob,
+        "delay": spec.delay_ms,
+        "run_at": spec.run_at_ms,
+        "expires": spec.expires_in_ms,
+        "dedupe": dedupe,
+        "dedupe_ttl": spec.dedupe_ttl_ms,
+        "debounce": spec.debounce,
+        "parents": parents or None,
+        "on_parent": spec.on_parent_failure if parents else None,
+    }
+    if spec.debounce == "replace":
+        args["data"], args["metadata"] = spec.data, spec.metadata
+    return {name: value for name, value in args.items() if value is not None}
+
+
+def _blob(raw: bytes) -> tuple[bytes, bytes, bytes, list[bytes]]:
+    _, data, metadata, webhooks, parents = unpack(raw)
+    return data, metadata, webhooks, parents
+
+
+def _number(value: bytes) -> int | None:
+    return int(value) if value else None
+
+
+def claimed(row: list[Any]) -> ClaimedJob:
+    """A row of job_claim.lua -> the job."""
+    data, metadata, _, parents = _blob(row[3])
+    options = unpack(row[14]) if row[14] else {}
+    sequence = int(row[12])
+    return ClaimedJob(
+        id=job_id_text(row[0]),
+        queue=row[1].decode(),
+        task=row[2].decode(),
+        data=row[4] or data,
+        metadata=row[5] or metadata,
+        attempt=int(row[6]),
+        max_attempts=int(row[13] or 1),
+        attempts_given=bool(row[13]),
+        failures=int(row[7]),
+        stalls=int(row[8]),
+        priority=int(row[9]),
+        lease_token=row[10].decode(),
+        lease_expires_ms=int(row[11]),
+        timeout_ms=options.get(b"timeout"),
+        submitted_ms=sequence // 1024,
+        parents=b"".join(parents) or None,
+    )
+
+
+def record(view: list[Any]) -> JobRecord:
+    """A view of lua/lib/view.lua -> the record."""
+    raw_id, fields, blob, late_pairs, lease_ends, queue_attempts = view
+    data, metadata, webhooks, parents = _blob(blob)
+    late = dict(zip(late_pairs[::2], late_pairs[1::2], strict=True))
+
+    def number(name: str) -> int | None:
+        return _number(fields[_AT[name]])
+
+    def text(name: str) -> str | None:
+        value = fields[_AT[name]]
+        return value.decode() if value else None
+
+    options = unpack(fields[_AT["o"]]) if fields[_AT["o"]] else {}
+    sequence = int.from_bytes(fields[_AT["n"]], "big")
+    queue = fields[_AT["q"]].decode()
+    hooks = late.get(b"w", webhooks)
+    code = late.get(b"c")
+    return JobRecord(
+        id=job_id_text(raw_id),
+        queue=queue,
+        task=text("t") or queue,
+        state=BY_LETTER[fields[_AT["s"]].decode()],
+        sequence=sequence,
+        data=late.get(b"d", data),
+        metadata=late.get(b"m", metadata),
+        webhooks=json.loads(hooks) if hooks else {},
+        priority=number("p") or 0,
+        attempt=number("a") or 0,
+        max_attempts=options.get(b"attempts") or int(queue_attempts or 1),
+        failures=number("f") or 0,
+        stalls=number("b") or 0,
+        submitted_ms=sequence // 1024,
+        result=late.get(b"r"),
+        error=late.get(b"e"),
+        error_code=code.decode() if code else None,
+        progress=late.get(b"p"),
+        worker_id=text("w"),
+        run_at_ms=number("tr"),
+        started_ms=number("ts"),
+        heartbeat_ms=number("th"),
+        ended_ms=number("te"),
+        lease_expires_ms=_number(lease_ends) if lease_ends else None,
+        concurrency_key=text("k"),
+        version=number("v") or 0,
+        history=history(late.get(b"h", b"")),
+        depends_on=tuple(job_id_text(parent) for parent in parents),
+    )
+
+
+def history(raw: bytes) -> list[Attempt]:
+    """The packed lines -> attempts and changes, oldest first."""
+    lines: list[Attempt] = []
+    for line in unpack_all(raw):
+        kind = line[0].decode()
+        if kind != "attempt":
+            lines.append(Attempt(kind=kind, at_ms=int(line[1])))
+            continue
+        _, at, attempt, outcome, started, worker, error = line
+        lines.append(
+            Attempt(
+                kind=kind,
+                at_ms=int(at),
+                attempt=int(attempt),
+                outcome=outcome.decode(),
+                started_ms=int(started) or None,
+                ended_ms=int(at),
+                worker_id=worker.decode("utf-8", "replace") or None,
+                error=error or None,
+            )
+        )
+    return lines

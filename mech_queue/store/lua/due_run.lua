@@ -1,0 +1,145 @@
+-- The scheduler's step for one application: what is due, at most args.limit entries; safe in any number of replicas.
+--   args: limit; answer: {entries handled, schedule ids that are due, steps for Python: {kind, name}}
+--   events: stalled, failed (STALLED, TIMEOUT, EXPIRED, PARENT_FAILED), retrying
+--@allow-oom
+--@include lib/job
+local handled, steps = 0, {}
+
+local function with_job(id, act)
+  local job = job_load(id)
+  if not job then return end
+  act(job, queue_load(job.q))
+  job:save()
+end
+
+local function become_waiting(job, queue)
+  if job.s == 'd' and not job.pc then wait_in_ring(job, queue, 'promote') end
+end
+local function time_out(job, queue)
+  local limit = job:option('timeout')
+  if job.s ~= 'a' or not limit then return end
+  local over = job:number('ts') + limit
+  if over > now then return due_at('due', over, 't' .. job.id) end
+  fail(job, queue, {error = '"the attempt ran longer than its timeout of ' .. int(limit) .. ' ms"', code = 'TIMEOUT'})
+end
+local function expire(job, queue)
+  if (job.s ~= 'w' and job.s ~= 'd') or job:number('a') > 0 then return end
+  leave_waiting(job, queue)
+  late(job, 'e', '"nobody started the job in time"')
+  late(job, 'c', 'EXPIRED')
+  finish(job, queue, 'expire', 'f', 'failed', '"nobody started the job in time"')
+end
+-- children of an ended (or deleted) parent, in steps
+local function tell_children(id)
+  local parent = job_load(id)
+  local well = parent and parent.s == 'c'
+  local key = P .. 'children:' .. id
+  for _, child in ipairs(call('SPOP', key, 100)) do
+    with_job(child, function(job, queue)
+      if job.s ~= 'd' or not job.pc then return end
+      if not well and job:option('orphan') ~= 'run' then
+        job:set('pc', false)
+        call('ZREM', P .. 'due', 'x' .. job.id)
+        late(job, 'e', '"a job it depends on has failed"')
+        late(job, 'c', 'PARENT_FAILED')
+        finish(job, queue, 'orphan', 'f', 'failed', '"a job it depends on has failed"')
+        return
+      end
+      local left = job:number('pc') - 1
+      job:set('pc', left > 0 and left or false)
+      if left > 0 then return end
+      if job:number('tr') > now then due_at('due', job:number('tr'), 'd' .. job.id) else wait_in_ring(job, queue, 'promote') end
+    end)
+  end
+  if call('EXISTS', key) == 1 then due_at('due', now, 'c' .. id) end
+end
+-- a queue's limit per key was changed: regroup the keys that run, in steps
+local function walk_keys(name)
+  local queue = queue_load(name)
+  local found = call('HSCAN', queue.running, call('HGET', queue.key, 'walk') or '0', 'COUNT', 200)
+  for i = 1, #found[2], 2 do regroup(queue, found[2][i]) end
+  if found[1] == '0' then call('HDEL', queue.key, 'walk') return end
+  call('HSET', queue.key, 'walk', found[1])
+  due_at('due', now, 'k' .. name)
+end
+-- purge: what waits goes without a trace, in steps
+local function purge(name)
+  local queue, left = queue_load(name), 200
+  for _, state in ipairs({'w', 'd'}) do
+    local prefix = 's' .. state .. name .. '\0'
+    for _, entry in ipairs(left > 0 and call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, left) or {}) do
+      local seq = int(from_seq8(string.sub(entry, #prefix + 1)))
+      local id = call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1]
+      local job = id and job_load(id)
+      left = left - 1
+      if job then
+        leave_waiting(job, queue)
+        if call('EXISTS', P .. 'children:' .. id) == 1 then due_at('due', now, 'c' .. id) end
+        if job:number('u') > 0 then
+          finish(job, queue, 'cancel', 'x')
+          job:save()
+          due_at('end', now, id)
+        else
+          remove(job)
+        end
+      end
+    end
+  end
+  if left == 0 then due_at('due', now, 'p' .. name) end
+end
+
+local ACTS = {
+  d = function(id) with_job(id, become_waiting) end,
+  t = function(id) with_job(id, time_out) end,
+  x = function(id) with_job(id, expire) end,
+  c = tell_children,
+  r = function(name) queue_load(name) end,                       -- a rate slot is free: the refill below
+  g = function(name)                                             -- a held slot was not taken in time
+    local queue = queue_load(name)
+    if drop_held(queue) then queue.lap = true call('HSET', queue.key, 'lap', '1') end
+  end,
+  s = function(name) repair(queue_load(name)) end,
+  k = walk_keys,
+  p = purge,
+}
+for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, args.limit)) do
+  call('ZREM', P .. 'due', member)
+  handled = handled + 1
+  local kind = string.sub(member, 1, 1)
+  if ACTS[kind] then ACTS[kind](string.sub(member, 2)) else steps[#steps + 1] = {kind, string.sub(member, 2)} end
+end
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT', 0, args.limit - handled)) do
+  handled = handled + 1
+  local job = job_load(id)
+  if job and job.s == 'a' then
+    stall(job, queue_load(job.q))
+    job:save()
+  else
+    call('ZREM', P .. 'act', id)
+  end
+end
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'end', '-inf', int(now), 'LIMIT', 0, math.max(0, args.limit - handled))) do
+  handled = handled + 1
+  local job = job_load(id)
+  local _, till = nil, nil
+  if job then _, till = conflicts(job) end
+  if not job then
+    call('ZREM', P .. 'end', id)
+  elseif till then
+    due_at('end', till, id)
+  elseif job:number('u') > 0 or call('EXISTS', P .. 'children:' .. id) == 1 then
+    due_at('end', now + 1000, id)
+  else
+    remove(job)
+  end
+end
+if handled > 0 then refill_touched() end
+local schedules = call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(now), 'LIMIT', 0, 50)
+
+local earliest = nil
+for _, name in ipairs({'due', 'act', 'end', 'schedules'}) do
+  local head = call('ZRANGE', P .. name, 0, 0, 'WITHSCORES')
+  if head[2] and (not earliest or tonumber(head[2]) < earliest) then earliest = tonumber(head[2]) end
+end
+if earliest then call('ZADD', S .. 'next', int(earliest), APP_ID) else call('ZREM', S .. 'next', APP_ID) end
+return commit({handled, schedules, steps})

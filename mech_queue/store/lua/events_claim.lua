@@ -1,0 +1,32 @@
+-- Take up to args.limit events of the shard for matching, under a lease; batches whose worker died come first.
+--   Run for application `~`. args: batch (new id), limit, lease (ms), bytes
+--   <S>matching zset: lease end -> batch   <S>batch:<id> list of events
+--   answer: {batch id, events, {job view, …} as {application, id, fields…}} or {}
+--@include lib/view
+local expired = call('ZRANGEBYSCORE', S .. 'matching', '-inf', int(now), 'LIMIT', 0, 1)[1]
+local batch = expired or args.batch
+local key = S .. 'batch:' .. batch
+if not expired then
+  local taken = call('LPOP', S .. 'pending', args.limit)
+  if not taken or #taken == 0 then return commit({}) end
+  call('RPUSH', key, unpack(taken))
+end
+call('ZADD', S .. 'matching', int(now + args.lease), batch)
+local events = call('LRANGE', key, 0, -1)
+if #events == 0 then call('ZREM', S .. 'matching', batch) return commit({}) end
+local waiting = call('LLEN', S .. 'pending')
+if waiting > 0 then wake_stage('subscriptions', 'mech_queue.match', waiting) end
+local jobs, seen, weight = {}, {}, 0
+for _, packed in ipairs(events) do
+  local entry = cmsgpack.unpack(packed)
+  local name = entry[1] .. entry[3]
+  if not seen[name] then
+    seen[name] = true
+    P = S .. entry[1] .. ':'
+    queues = {}
+    local shown = view(entry[3])
+    if shown then jobs[#jobs + 1] = {entry[1], shown} end
+  end
+end
+P = S .. APP_ID .. ':'
+return commit({batch, events, jobs})

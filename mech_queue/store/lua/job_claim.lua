@@ -1,0 +1,89 @@
+-- Take the next jobs, in exact order, under all limits. One logic for HTTP and native workers.
+--   args: queues in order of preference, limit, lease (ms) or nil, token, worker, nonce or nil
+--   answer: {runnable jobs left in the last queue asked, {{id, queue, task, blob, data, metadata, a, f, b, p, token,
+--     lease end, seq, attempts or '', options or ''}, …}}
+--   events: started
+--@include lib/job
+local claimed = {}
+
+local function tell(job, queue, ends)
+  local x = call('HMGET', P .. 'x:' .. job.id, 'd', 'm')
+  claimed[#claimed + 1] = {job.id, job.q, job.t or job.q, call('GET', P .. 'd:' .. job.id), x[1] or '', x[2] or '',
+    int(job:number('a')), int(job:number('f')), int(job:number('b')), int(job:number('p')), job.l, int(ends),
+    int(from_seq8(job.n)), attempts_of(job, queue) and int(attempts_of(job, queue)) or '', job.o or ''}
+end
+
+-- the answer to this nonce was lost: what it took and still holds, with the same tokens
+if args.nonce then
+  local before = call('GET', P .. 'nonce:' .. args.nonce)
+  if before then
+    for _, held in ipairs(cmsgpack.unpack(before)) do
+      local job = job_load(held[1])
+      if job and job.s == 'a' and job.l == held[2] then
+        tell(job, queue_load(job.q), tonumber(call('ZSCORE', P .. 'act', job.id)))
+      end
+    end
+    if #claimed > 0 then return {0, {0, claimed}} end
+  end
+end
+
+-- a key of the ring: its oldest best job, or nil when its limit was lowered meanwhile
+local function head_of(queue, member, stale)
+  local key = string.sub(member, 9)
+  if key_running(queue, key) >= key_limit(queue, key) then return nil end
+  local head = call('ZPOPMIN', key_waiting(queue, key))
+  return head[1], key
+end
+
+local function take_from(queue, most)
+  local got, stale = 0, 0
+  while got < most and stale < 100 do
+    local popped = call('ZPOPMIN', queue.ring)
+    if #popped == 0 then break end
+    local seq, key = popped[1], nil
+    if #seq > 8 then seq, key = head_of(queue, seq) end
+    if not seq then
+      stale = stale + 1
+    else
+      local id = call('ZRANGEBYSCORE', P .. 'all', int(from_seq8(seq)), int(from_seq8(seq)))[1]
+      local job = job_load(id)
+      local ms = args.lease or queue.lease or 60000
+      local ends = start(job, queue, args.token .. '.' .. int(#claimed + 1), ms, true, args.worker)
+      if key then
+        call('HSET', queue.turns, key, seq8(tick()))          -- a served key goes behind the others
+        regroup(queue, key)
+      end
+      job:save()
+      tell(job, queue, ends)
+      got = got + 1
+    end
+  end
+  return got
+end
+
+local runnable = 0
+for _, name in ipairs(args.queues) do
+  local queue = queue_load(name)
+  if queue.lap then queue.lap = false call('HDEL', queue.key, 'lap') end
+  local had = drop_held(queue)
+  local most = args.limit - #claimed
+  if queue.paused then most = 0 end
+  most = math.min(most, queue.concurrency - queue.active, app.max - app.active - app.held)
+  if most > 0 then most = math.min(most, rate_free(queue)) end
+  local got = most > 0 and take_from(queue, most) or 0
+  if got > 0 then rate_take(queue, got) end
+  if queue.known and now - queue.seen > 1000 then call('HSET', queue.key, 'seen', int(now)) end
+  refill(queue)
+  if had and got == 0 then wake_application() end              -- the held slot was not used: the next in turn
+  if got > 0 and not queue.paused then runnable = startable(queue, WINDOW) end
+  if #claimed >= args.limit then break end
+end
+if args.nonce and #claimed > 0 then
+  local held = {}
+  for i, job in ipairs(claimed) do held[i] = {job[1], job[11]} end
+  call('SET', P .. 'nonce:' .. args.nonce, cmsgpack.pack(held), 'PX', 600000)
+end
+if args.worker and args.worker ~= '' and args.queues[1] then
+  call('ZADD', P .. 'workers', int(now), args.kind .. '\0' .. args.worker .. '\0' .. args.queues[1])
+end
+return commit({runnable, claimed})

@@ -1,0 +1,27 @@
+-- Ended jobs wait again, with fresh attempts. args.ids; answer: per job its state, or {'!', …}
+--   refused while its last events are unmatched: their receivers are to see the result they are about
+--   events: retrying
+--@include lib/job
+local answers = {}
+for i, id in ipairs(args.ids) do
+  local job = job_load(id)
+  if not job then
+    answers[i] = {'!', 'NOT_FOUND', 'There is no such job.'}
+  elseif job.s ~= 'c' and job.s ~= 'f' and job.s ~= 'x' then
+    answers[i] = {'!', 'CONFLICT', 'Only an ended job can be retried; this one is ' .. STATE_NAMES[job.s] .. '.'}
+  elseif job:number('u') > 0 then
+    answers[i] = {'!', 'CONFLICT', 'The last events of this job are still being handed out; try again in a moment.'}
+  else
+    attempt_over(job, STATE_NAMES[job.s], call('HGET', P .. 'x:' .. id, 'e'))
+    remember_attempt(job, {'retried', now})
+    for _, field in ipairs({'f', 'b', 'un', 'l', 'h', 'w', 'te', 'ts', 'th', 'g', 'pc'}) do job:set(field, false) end
+    call('HDEL', P .. 'x:' .. id, 'e', 'c', 'r', 'p')
+    call('ZREM', P .. 'end', id)
+    wait_in_ring(job, queue_load(job.q), 'retry')
+    event(job, 'retrying')
+    job:save()
+    answers[i] = 'w'
+  end
+end
+refill_touched()
+return commit(answers)

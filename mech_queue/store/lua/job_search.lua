@@ -1,0 +1,109 @@
+-- One bounded step of a search: walk the rarest group of index entries, look the others up.
+--   args: groups list of lists of index prefixes (and over groups, or inside one), states '' or letters (used when no
+--     queue is given), queue, ascending, cursor (seq8, exclusive) or '', low, high (seq numbers), limit, budget, bytes
+--   answer: {views, cursor to go on or '' at the end, looked at}
+--@no-writes
+--@include lib/view
+local low, high = seq8(args.low), seq8(args.high)                -- inclusive bounds
+if args.cursor ~= '' then
+  if args.ascending then low = seq8(from_seq8(args.cursor) + 1) else high = seq8(from_seq8(args.cursor) - 1) end
+end
+local IX = P .. 'ix'
+
+-- states without a queue: the queues that have such jobs
+if args.states and args.states ~= '' then
+  local group = {}
+  for _, name in ipairs(call('SMEMBERS', P .. 'queues')) do
+    for letter in string.gmatch(args.states, '.') do
+      if tonumber(call('HGET', P .. 'q:' .. name, 'n' .. letter) or 0) > 0 then
+        group[#group + 1] = 's' .. letter .. name .. '\0'
+      end
+    end
+  end
+  args.groups[#args.groups + 1] = group
+end
+
+local function size(group)
+  local n = 0
+  for _, prefix in ipairs(group) do n = n + call('ZLEXCOUNT', IX, '[' .. prefix .. low, '[' .. prefix .. high) end
+  return n
+end
+for _, group in ipairs(args.groups) do group.size = size(group) end
+table.sort(args.groups, function(a, b) return a.size < b.size end)
+local driver = args.groups[1]
+
+-- the next candidates (seq8) of the driver in order; `more` when it may have others beyond
+local function candidates(most)
+  local found = {}
+  if not driver then
+    local command = args.ascending and 'ZRANGEBYSCORE' or 'ZREVRANGEBYSCORE'
+    local from, to = int(from_seq8(low)), int(from_seq8(high))
+    if not args.ascending then from, to = to, from end
+    local pairs_ = call(command, P .. 'all', from, to, 'WITHSCORES', 'LIMIT', 0, most)
+    for i = 2, #pairs_, 2 do found[#found + 1] = seq8(tonumber(pairs_[i])) end
+    return found, #found == most
+  end
+  local more = false
+  for _, prefix in ipairs(driver) do
+    local part
+    if args.ascending then
+      part = call('ZRANGEBYLEX', IX, '[' .. prefix .. low, '[' .. prefix .. high, 'LIMIT', 0, most)
+    else
+      part = call('ZREVRANGEBYLEX', IX, '[' .. prefix .. high, '[' .. prefix .. low, 'LIMIT', 0, most)
+    end
+    more = more or #part == most
+    for _, entry in ipairs(part) do found[#found + 1] = string.sub(entry, #prefix + 1) end
+  end
+  if #driver > 1 then
+    table.sort(found, function(a, b) if args.ascending then return a < b else return a > b end end)
+    for i = most + 1, #found do found[i] = nil more = true end
+  end
+  return found, more
+end
+
+local function keep(found, group)
+  local kept = {}
+  local hit = {}
+  for _, prefix in ipairs(group) do
+    if #found > 0 then
+      local entries = {}
+      for i, seq in ipairs(found) do entries[i] = prefix .. seq end
+      for i, score in ipairs(call('ZMSCORE', IX, unpack(entries))) do if score then hit[i] = true end end
+    end
+  end
+  for i, seq in ipairs(found) do if hit[i] then kept[#kept + 1] = seq end end
+  return kept
+end
+
+local views, looked, weight, cursor = {}, 0, 0, ''
+local chunk = math.min(256, math.max(args.limit, 16))
+while true do
+  local found, more = candidates(chunk)
+  looked = looked + #found
+  local last = found[#found]
+  local live = found
+  for i = 2, #args.groups do
+    if #live == 0 then break end
+    live = keep(live, args.groups[i])
+  end
+  local full = false
+  for _, seq in ipairs(live) do
+    local id = call('ZRANGEBYSCORE', P .. 'all', int(from_seq8(seq)), int(from_seq8(seq)))[1]
+    local seen = id and view(id)
+    if seen then
+      views[#views + 1] = seen
+      weight = weight + #seen[3]
+      for _, text in ipairs(seen[4]) do weight = weight + #text end
+    end
+    if #views >= args.limit or weight >= args.bytes then
+      cursor = seq
+      full = true
+      break
+    end
+  end
+  if full then break end
+  if not more then break end
+  if looked >= args.budget then cursor = last break end
+  if args.ascending then low = seq8(from_seq8(last) + 1) else high = seq8(from_seq8(last) - 1) end
+end
+return {0, {views, cursor, looked}}

@@ -1,0 +1,72 @@
+-- Always first: the caller's envelope, the clock, the application, counters.
+--   S shard prefix   P application prefix   now ms, never lower than the application has seen   args
+--   <P>app hash: clock (last sequence), max active held, subscribed, n<letter> per state, settings
+--   <S>meta hash: protocol range and service-wide defaults   <S>next zset: application -> its earliest due time
+local call = redis.call
+local S, APP_ID = KEYS[1], ARGV[2]
+local P = S .. APP_ID .. ':'
+local SHARD = string.match(S, '{s(%d+)}')
+local args = cmsgpack.unpack(ARGV[4])
+local HUGE = 9007199254740991
+
+local meta = call('HMGET', S .. 'meta', 'protocol_min', 'protocol_max', 'keep_completed', 'keep_failed', 'keep_cancelled', 'wakeups')
+if not meta[1] then
+  do return {'!', 'STORE_STOPPED', 'The store is not initialised: start the service once, or check its address.'} end
+end
+if tonumber(ARGV[1]) < tonumber(meta[1]) or tonumber(ARGV[1]) > tonumber(meta[2]) then
+  do return {'!', 'STORE_STOPPED', 'This store speaks protocol ' .. meta[1] .. ' to ' .. meta[2] ..
+    ', this library speaks ' .. ARGV[1] .. ': install the mech-queue release that the service runs.'} end
+end
+
+local function int(n) return string.format('%.0f', n) end
+local function seq8(n) return struct.pack('>I8', n) end
+local function from_seq8(s) return struct.unpack('>I8', s) end
+
+local app = {}
+do
+  local v = call('HMGET', P .. 'app', 'clock', 'max', 'active', 'held', 'subscribed', 'max_waiting', 'nw', 'nd')
+  app.clock = tonumber(v[1] or 0)
+  app.max = tonumber(v[2] or nil) or HUGE
+  app.active = tonumber(v[3] or 0)
+  app.held = tonumber(v[4] or 0)
+  app.subscribed = tonumber(v[5] or 0)
+  app.max_waiting = tonumber(v[6] or nil) or HUGE
+  app.backlog = tonumber(v[7] or 0) + tonumber(v[8] or 0)
+end
+local now = tonumber(ARGV[3])
+if now == 0 then
+  local t = call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+now = math.max(now, math.floor(app.clock / 1024))
+
+-- hybrid logical clock: ms * 1024 + counter. Age, cursor and time filter in one; below 2^53 until the year 2248
+local function tick()
+  app.clock = math.max(app.clock + 1, now * 1024)
+  return app.clock
+end
+
+-- counters are collected and written once, so that a batch of 100 jobs costs one HINCRBY per counter
+local deltas = {}
+local function count(key, field, by)
+  local fields = deltas[key]
+  if not fields then fields = {}; deltas[key] = fields end
+  fields[field] = (fields[field] or 0) + by
+end
+
+local function due_at(key, score, member)
+  call('ZADD', P .. key, int(score), member)
+  call('ZADD', S .. 'next', 'LT', int(score), APP_ID)
+end
+
+local pushed = {}
+-- last step of every script that changed something: the clock and the counters
+local function commit(result)
+  call('HSET', P .. 'app', 'clock', int(app.clock))
+  for key, fields in pairs(deltas) do
+    for field, by in pairs(fields) do
+      if by ~= 0 then call('HINCRBY', key, field, int(by)) end
+    end
+  end
+  return {#pushed > 0 and pushed or 0, result}
+end

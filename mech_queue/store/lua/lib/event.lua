@@ -1,0 +1,24 @@
+-- An event: one per transition, written with it.
+--   <P>ev stream of the application   <S>pending list of events that somebody may match
+--   pending entry: msgpack {application, type letter, job id, sequence, ms, attempt, progress or error as JSON or ''}
+local EXTRA_MOST = 16384
+
+local function wake_stage(stage, task, waiting)
+  local list = stage .. '.' .. SHARD
+  if meta[6] == 'count' then pushed[#pushed + 1] = {stage, 1} return end
+  local need = math.min(math.ceil(waiting / 100), WINDOW) - call('LLEN', list)
+  if need > 0 then push(list, need, {task = task, args = int(tonumber(SHARD)), mq = 'null', queue = list}) end
+end
+
+local function event(job, kind, extra)
+  local letter, bit_of = EVENTS[kind][1], EVENTS[kind][2]
+  local sequence = job:number('e') + 1
+  job:set('e', sequence)
+  extra = extra and #extra <= EXTRA_MOST and extra or ''
+  call('XADD', P .. 'ev', 'MAXLEN', '~', 10000, '*', 't', letter, 'j', job.id, 's', int(sequence), 'm', int(now), 'x', extra)
+  if bit.band(app.subscribed, bit_of) == 0 and bit.band(job:number('hk'), bit_of) == 0 then return end
+  job:set('u', job:number('u') + 1)
+  local waiting = call('RPUSH', S .. 'pending',
+    cmsgpack.pack({APP_ID, letter, job.id, sequence, now, job:number('a'), extra}))
+  wake_stage('subscriptions', 'mech_queue.match', waiting)
+end

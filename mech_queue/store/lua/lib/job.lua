@@ -1,0 +1,267 @@
+-- A job: its record, its index entries, its transitions.
+--   <P>d:<id> string, immutable: msgpack {1, data, metadata, webhooks, parents}, JSON texts
+--   <P>j:<id> hash, small: q queue, s state, n seq8, p priority, k concurrency key, t task, o options (msgpack),
+--     i index hashes (6 bytes each), hk webhook mask, e events, a starts, f failures, b stalls, un unknown-task returns,
+--     l lease token, h 1 = token required, m lease ms, w worker, g refused tokenless writes 'count:until',
+--     ts started, th heartbeat, te ended, tr run at, u unmatched events, v version, pc parents awaited
+--   <P>x:<id> hash, made late: r result, e error, c error code, p progress, h history, m metadata, w webhooks, d data
+--   <P>all zset seq -> id   <P>ix search entries: s<state><queue>\0, m<hash>, t<task>\0, each .. seq8
+--   <P>act lease end -> id  <P>end removal time -> id   <P>due members here: d<id> delayed, t<id> timeout, x<id> expiry
+--   <P>m:<queue> hash: counters of metrics
+--@include lib/queue
+--@include lib/event
+local FIELDS = {'q', 's', 'n', 'p', 'k', 't', 'o', 'i', 'hk', 'e', 'a', 'f', 'b', 'un', 'l', 'h', 'm', 'w', 'g',
+  'ts', 'th', 'te', 'tr', 'u', 'v', 'pc'}
+local STATE_NAMES = {w = 'waiting', d = 'delayed', a = 'active', c = 'completed', f = 'failed', x = 'cancelled'}
+local BUCKETS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 3600000}
+
+local Job = {}
+Job.__index = Job
+function Job.set(job, field, value)
+  job[field] = value or false
+  job.changed[field] = true
+end
+function Job.number(job, field) return tonumber(job[field] or 0) end
+function Job.option(job, name)
+  if not job.o then return nil end
+  if not job.options then job.options = cmsgpack.unpack(job.o) end
+  return job.options[name]
+end
+function Job.save(job)
+  local set, clear = {}, {}
+  for field in pairs(job.changed) do
+    local value = job[field]
+    if value == false then
+      clear[#clear + 1] = field
+    else
+      set[#set + 1] = field
+      set[#set + 1] = type(value) == 'number' and int(value) or value
+    end
+  end
+  if #set > 0 then call('HSET', P .. 'j:' .. job.id, unpack(set)) end
+  if #clear > 0 then call('HDEL', P .. 'j:' .. job.id, unpack(clear)) end
+  job.changed = {}
+end
+
+local function job_load(id)
+  local v = call('HMGET', P .. 'j:' .. id, unpack(FIELDS))
+  if not v[1] then return nil end
+  local job = {id = id, changed = {}}
+  for i, field in ipairs(FIELDS) do job[field] = v[i] end
+  return setmetatable(job, Job)
+end
+
+local function late(job, field, value)
+  if value then call('HSET', P .. 'x:' .. job.id, field, value) else call('HDEL', P .. 'x:' .. job.id, field) end
+end
+
+-- history: what cannot be read from the record any more, oldest dropped beyond 50 lines
+local function remember_attempt(job, line)
+  local before = call('HGET', P .. 'x:' .. job.id, 'h') or ''
+  if #before > 12000 then
+    local lines = {cmsgpack.unpack(before)}
+    local kept = {}
+    for i = math.max(1, #lines - 24), #lines do kept[#kept + 1] = cmsgpack.pack(lines[i]) end
+    before = table.concat(kept)
+  end
+  late(job, 'h', before .. cmsgpack.pack(line))
+end
+local function attempt_over(job, outcome, err)
+  remember_attempt(job, {'attempt', now, job:number('a'), outcome, job:number('ts'), job.w or '',
+    err and #err <= 1024 and err or ''})
+end
+
+local function tally(queue, state, by)
+  count(queue.key, 'n' .. state, by)
+  count(P .. 'app', 'n' .. state, by)
+  count(S .. 'totals', state, by)
+end
+
+-- the only place where a state changes
+local function transition(job, queue, action, to)
+  local allowed = TRANSITIONS[action][job.s]
+  if not allowed or not string.find(allowed, to, 1, true) then
+    error('no transition ' .. action .. ': ' .. job.s .. ' -> ' .. to)
+  end
+  if to == job.s then return end
+  call('ZREM', P .. 'ix', 's' .. job.s .. job.q .. '\0' .. job.n)
+  call('ZADD', P .. 'ix', 0, 's' .. to .. job.q .. '\0' .. job.n)
+  tally(queue, job.s, -1)
+  tally(queue, to, 1)
+  job:set('s', to)
+end
+
+local function observe(queue, name, ms)
+  local key = P .. 'm:' .. queue.name
+  count(key, name .. ':sum', math.max(0, ms))
+  count(key, name .. ':count', 1)
+  for _, bound in ipairs(BUCKETS) do
+    if ms <= bound then count(key, name .. ':' .. bound, 1) return end
+  end
+end
+
+local function lease(job, ms)
+  call('ZADD', P .. 'act', int(now + ms), job.id)
+  call('ZADD', S .. 'next', 'LT', int(now + ms), APP_ID)
+  job:set('m', ms)
+  job:set('th', now)
+  return now + ms
+end
+
+-- the job has left the ring already; the caller counts the rate
+local function start(job, queue, token, lease_ms, required, worker)
+  transition(job, queue, 'start', 'a')
+  job:set('a', job:number('a') + 1)
+  job:set('l', token)
+  job:set('h', required and '1' or false)
+  job:set('w', worker and worker ~= '' and worker or false)
+  job:set('ts', now)
+  if job.tr then job:set('tr', false) end
+  queue.active = queue.active + 1
+  app.active = app.active + 1
+  count(P .. 'app', 'active', 1)
+  if job.k then key_started(queue, job.k) end
+  if job:option('timeout') then due_at('due', now + job:option('timeout'), 't' .. job.id) end
+  if job:option('expires') then call('ZREM', P .. 'due', 'x' .. job.id) end
+  observe(queue, 'wait', now - math.floor(from_seq8(job.n) / 1024))
+  event(job, 'started')
+  return lease(job, lease_ms)
+end
+
+local function leave_active(job, queue)
+  call('ZREM', P .. 'act', job.id)
+  if job:option('timeout') then call('ZREM', P .. 'due', 't' .. job.id) end
+  queue.active = queue.active - 1
+  app.active = app.active - 1
+  count(P .. 'app', 'active', -1)
+  if job.k then key_left(queue, job.k) end
+end
+
+local function leave_waiting(job, queue)
+  if job.s == 'w' then dequeue(queue, job.k, job.n) else call('ZREM', P .. 'due', 'd' .. job.id) end
+  if job:option('expires') then call('ZREM', P .. 'due', 'x' .. job.id) end
+end
+
+local function wait_in_ring(job, queue, action)
+  if job.s ~= 'w' then transition(job, queue, action, 'w') end
+  if job.tr then job:set('tr', false) end
+  enqueue(queue, job.k, job:number('p'), job.n)
+end
+local function wait_until(job, queue, action, at)
+  transition(job, queue, action, 'd')
+  job:set('tr', at)
+  due_at('due', at, 'd' .. job.id)
+end
+
+local function retention_ms(job, queue, to)
+  local own = job:option('retention')
+  if own then return own * 1000 end
+  local name = 'keep_' .. STATE_NAMES[to]
+  local seconds = call('HGET', queue.key, name .. '_s') or call('HGET', P .. 'app', name .. '_s')
+    or (to == 'c' and meta[3]) or (to == 'f' and meta[4]) or (to == 'x' and meta[5])
+  return tonumber(seconds or (to == 'f' and 86400 or 3600)) * 1000
+end
+
+-- the last transition of a job; it must have left its ring or its lease already
+local function finish(job, queue, action, to, kind, extra)
+  local was_active = job.s == 'a'
+  transition(job, queue, action, to)
+  job:set('te', now)
+  if job.tr then job:set('tr', false) end
+  due_at('end', now + retention_ms(job, queue, to), job.id)
+  count(P .. 'm:' .. queue.name, STATE_NAMES[to], 1)
+  if was_active then observe(queue, 'run', now - job:number('ts')) end
+  local dedupe = job:option('dedupe')
+  if dedupe and call('GET', P .. 'dedupe:' .. dedupe) == job.id then call('DEL', P .. 'dedupe:' .. dedupe) end
+  if kind then event(job, kind, extra) end
+  if call('EXISTS', P .. 'children:' .. job.id) == 1 then due_at('due', now, 'c' .. job.id) end
+  call('PUBLISH', 'mq:wake:' .. SHARD, 'j' .. APP_ID .. '\0' .. job.id)
+end
+
+local function backoff_ms(job, queue, failures, random)
+  local delay = job:option('delay') or tonumber(call('HGET', queue.key, 'backoff_delay') or 1000)
+  local kind = job:option('backoff') or call('HGET', queue.key, 'backoff_type') or 'exponential'
+  local most = job:option('max_delay') or tonumber(call('HGET', queue.key, 'backoff_max') or nil) or 86400000 * 365
+  local jitter = job:option('jitter') or tonumber(call('HGET', queue.key, 'backoff_jitter') or 0)
+  if kind == 'exponential' then delay = delay * 2 ^ math.min(failures - 1, 40) end
+  delay = math.min(delay, most)
+  return math.floor(delay * (1 - jitter + 2 * jitter * (random or 0.5)))
+end
+
+local function attempts_of(job, queue) return job:option('attempts') or queue.attempts end
+
+-- a reported failure of an active job: another attempt, or the end. `how`: error code retry delay allowed random
+local function fail(job, queue, how)
+  leave_active(job, queue)
+  job:set('f', job:number('f') + 1)
+  late(job, 'e', how.error)
+  late(job, 'c', how.code)
+  local attempts = attempts_of(job, queue) or (how.allowed or 0) + 1
+  if how.retry == false or job:number('f') >= attempts then
+    finish(job, queue, 'fail', 'f', 'failed', how.error)
+    return
+  end
+  attempt_over(job, 'retrying', how.error)
+  local delay = how.delay or backoff_ms(job, queue, job:number('f'), how.random)
+  if delay > 0 then wait_until(job, queue, 'fail', now + delay) else wait_in_ring(job, queue, 'fail') end
+  event(job, 'retrying', how.error)
+end
+
+-- a lost lease is no reported failure: back at once, until the job has lost more leases than it may
+local function stall(job, queue, err)
+  leave_active(job, queue)
+  job:set('b', job:number('b') + 1)
+  job:set('l', false)
+  count(P .. 'm:' .. queue.name, 'stalled', 1)
+  if job:number('b') > (job:option('stalls') or 3) then
+    late(job, 'e', err or '"its workers lost its lease ' .. int(job:number('b')) .. ' times"')
+    late(job, 'c', 'STALLED')
+    finish(job, queue, 'stall', 'f', 'failed', err)
+    return
+  end
+  attempt_over(job, 'stalled', err)
+  wait_in_ring(job, queue, 'stall')
+  event(job, 'stalled')
+end
+
+-- every 409 to a tokenless write is remembered for a minute: as many tokenless `failed` mean a loser of `started`
+local function conflicts(job)
+  local n, till = string.match(job.g or '', '(%d+):(%d+)')
+  if not n or tonumber(till) <= now then return 0 end
+  return tonumber(n), tonumber(till)
+end
+local function remember_conflict(job) job:set('g', int(conflicts(job) + 1) .. ':' .. int(now + 60000)) end
+local function forget_conflict(job)
+  local n, till = conflicts(job)
+  if n <= 1 then job:set('g', false) else job:set('g', int(n - 1) .. ':' .. int(till)) end
+end
+
+local function index(job, command)
+  local entries = {}
+  local function add(entry)
+    if command == 'ZADD' then entries[#entries + 1] = 0 end
+    entries[#entries + 1] = entry
+  end
+  for at = 1, #(job.i or ''), 6 do add('m' .. string.sub(job.i, at, at + 5) .. job.n) end
+  if #entries > 0 then call(command, P .. 'ix', unpack(entries)) end
+end
+
+local function set_metadata(job, metadata, hashes)
+  index(job, 'ZREM')
+  job:set('i', hashes ~= '' and hashes or false)
+  index(job, 'ZADD')
+  late(job, 'm', metadata)
+  job:set('v', job:number('v') + 1)
+end
+
+-- without a trace: record, index, counters. The job is in no ring, under no lease
+local function remove(job)
+  index(job, 'ZREM')
+  call('ZREM', P .. 'ix', 's' .. job.s .. job.q .. '\0' .. job.n, 't' .. (job.t or '') .. '\0' .. job.n)
+  call('ZREM', P .. 'all', job.id)
+  call('ZREM', P .. 'end', job.id)
+  local dedupe = job:option('dedupe')
+  if dedupe and call('GET', P .. 'dedupe:' .. dedupe) == job.id then call('DEL', P .. 'dedupe:' .. dedupe) end
+  call('UNLINK', P .. 'd:' .. job.id, P .. 'j:' .. job.id, P .. 'x:' .. job.id, P .. 'logs:' .. job.id, P .. 'children:' .. job.id)
+  tally(queue_load(job.q), job.s, -1)
+end

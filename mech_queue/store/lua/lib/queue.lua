@@ -1,0 +1,242 @@
+-- A queue: order, limits and wake-ups. Rules and their proof: docs/engine.md.
+--   <P>queues set of names      <P>q:<queue> hash: settings, n<letter> counters, marks
+--   <P>r:<queue> ring: score -priority, member seq8 (a job without key) or turn8 .. key (a key with work and room)
+--   <P>w:<queue>:<key> waiting jobs of a key   <P>kt:<queue> key -> turn8   <P>kr:<queue> key -> running
+--   <P>kl:<queue> key -> limit of its own (deliveries: the circuit breaker)   <P>rl:<queue> starts 'ms:count'
+--   <P>ab queues blocked by the application limit, in turn order   <P>res slots held: queue -> until
+--   <P>due members here: r<queue> rate slot frees, g<queue> held slot lapses, s<queue> repair
+local queues = {}
+
+local function queue_load(name)
+  local queue = queues[name]
+  if queue then return queue end
+  local key = P .. 'q:' .. name
+  local v = call('HMGET', key, 'paused', 'concurrency', 'rate_max', 'rate_per', 'per_key', 'na', 'rate_used', 'lap',
+    'repair', 'idle', 'seen', 'lease', 'started_lease', 'attempts', 'draining', 'own_limits', 'outstanding', 'known')
+  queue = {name = name, key = key, paused = v[1] == '1', concurrency = tonumber(v[2] or nil) or HUGE,
+    rate_max = tonumber(v[3] or nil), rate_per = tonumber(v[4] or nil), per_key = tonumber(v[5] or nil) or HUGE,
+    active = tonumber(v[6] or 0), rate_used = tonumber(v[7] or 0), lap = v[8] == '1', repair = v[9] == '1',
+    idle = v[10], seen = tonumber(v[11] or 0), lease = tonumber(v[12] or nil), started_lease = tonumber(v[13] or nil),
+    attempts = tonumber(v[14] or nil), draining = v[15] == '1', own_limits = v[16] == '1',
+    outstanding = tonumber(v[17] or 0), known = v[18] == '1',
+    ring = P .. 'r:' .. name, turns = P .. 'kt:' .. name, running = P .. 'kr:' .. name}
+  queues[name] = queue
+  return queue
+end
+
+local function queue_create(queue)
+  if queue.known then return end
+  queue.known = true
+  call('SADD', P .. 'queues', queue.name)
+  call('HSET', queue.key, 'known', '1', 'created', int(now))
+end
+
+local function key_waiting(queue, key) return P .. 'w:' .. queue.name .. ':' .. key end
+local function key_running(queue, key) return tonumber(call('HGET', queue.running, key) or 0) end
+local function key_limit(queue, key)
+  if not queue.own_limits then return queue.per_key end
+  return tonumber(call('HGET', P .. 'kl:' .. queue.name, key) or nil) or queue.per_key
+end
+
+-- membership of a key in the ring, derived from its facts; called after every change of its jobs or its running
+local function regroup(queue, key)
+  local turn = call('HGET', queue.turns, key)
+  if not turn then return end
+  local head = call('ZRANGE', key_waiting(queue, key), 0, 0, 'WITHSCORES')
+  if #head == 0 then
+    call('ZREM', queue.ring, turn .. key)
+    call('HDEL', queue.turns, key)
+  elseif key_running(queue, key) >= key_limit(queue, key) then
+    call('ZREM', queue.ring, turn .. key)
+  else
+    call('ZADD', queue.ring, head[2], turn .. key)
+  end
+end
+
+local function enqueue(queue, key, priority, seq)
+  if not key then call('ZADD', queue.ring, int(-priority), seq) return end
+  call('ZADD', key_waiting(queue, key), int(-priority), seq)
+  call('HSETNX', queue.turns, key, seq8(tick()))
+  regroup(queue, key)
+end
+
+local function dequeue(queue, key, seq)
+  if not key then call('ZREM', queue.ring, seq) return end
+  call('ZREM', key_waiting(queue, key), seq)
+  regroup(queue, key)
+end
+
+local function key_started(queue, key) call('HINCRBY', queue.running, key, 1) end
+local function key_left(queue, key)
+  if call('HINCRBY', queue.running, key, -1) <= 0 then call('HDEL', queue.running, key) end
+  regroup(queue, key)
+end
+
+-- sliding log of starts: the only form that is exact in any window of the period
+local function rate_free(queue)
+  if not queue.rate_max then return HUGE end
+  local log, was = P .. 'rl:' .. queue.name, queue.rate_used
+  while true do
+    local head = call('LINDEX', log, 0)
+    if not head then break end
+    local at, n = string.match(head, '(%d+):(%d+)')
+    if tonumber(at) + queue.rate_per > now then queue.rate_head = tonumber(at) break end
+    call('LPOP', log)
+    queue.rate_used = queue.rate_used - n
+  end
+  if queue.rate_used ~= was then call('HSET', queue.key, 'rate_used', int(queue.rate_used)) end
+  return queue.rate_max - queue.rate_used
+end
+
+local function rate_take(queue, n)
+  if not queue.rate_max then return end
+  local log = P .. 'rl:' .. queue.name
+  local at, before = string.match(call('LINDEX', log, -1) or '', '(%d+):(%d+)')
+  if at and tonumber(at) == now then
+    call('LSET', log, -1, at .. ':' .. int(before + n))
+  else
+    call('RPUSH', log, int(now) .. ':' .. int(n))
+  end
+  queue.rate_used = queue.rate_used + n
+  call('HSET', queue.key, 'rate_used', int(queue.rate_used))
+end
+
+-- slots of the application that this queue may take: those free, less those held for other queues
+local function application_free(queue)
+  if app.max == HUGE then return HUGE end
+  local own = app.held > 0 and call('ZSCORE', P .. 'res', queue.name) and 1 or 0
+  return app.max - app.active - app.held + own
+end
+
+-- how many jobs of the ring could start, up to `most`
+local function startable(queue, most)
+  local n = call('ZCARD', queue.ring)
+  if n == 0 or n >= most then return math.min(n, most) end
+  local sum = 0
+  for _, member in ipairs(call('ZRANGE', queue.ring, 0, most)) do
+    if #member == 8 then
+      sum = sum + 1
+    else
+      local key = string.sub(member, 9)
+      local room = key_limit(queue, key) - key_running(queue, key)
+      sum = sum + math.max(0, math.min(call('ZCARD', key_waiting(queue, key)), room))
+    end
+    if sum >= most then return most end
+  end
+  return sum
+end
+
+local function broker_list(name)
+  if APP_ID == '~' then return name .. '.' .. SHARD end
+  return 'jobs.' .. APP_ID .. '.' .. name
+end
+
+-- one LPUSH of `need` wake-ups; each needs an id of its own, since kombu keeps unacknowledged ones by it
+local function push(list, need, fill)
+  local last = call('HINCRBY', S .. 'meta', 'wakeup', need)
+  local messages = {}
+  for i = 1, need do
+    fill.id = 'mqw-' .. SHARD .. '-' .. int(last - i + 1)
+    messages[i] = string.gsub(WAKE_UP, '@(%a+)@', fill)
+  end
+  call('LPUSH', list, unpack(messages))
+end
+
+local function wake(queue, need)
+  local list = broker_list(queue.name)
+  if meta[6] == 'count' then                        -- another broker: count, and let the caller publish
+    queue.outstanding = queue.outstanding + need
+    count(queue.key, 'outstanding', need)
+    count(queue.key, 'generation', 1)
+    pushed[#pushed + 1] = {queue.name, need}
+  elseif APP_ID == '~' then
+    push(list, need, {task = 'mech_queue.deliver', args = int(tonumber(SHARD)), mq = 'null', queue = list})
+  else
+    push(list, need, {task = 'mech_queue.wake', args = '', queue = list,
+      mq = '[' .. WAKE_FORMAT .. ',"' .. APP_ID .. '","' .. queue.name .. '"]'})
+  end
+end
+local function waiting_wakeups(queue)
+  if meta[6] == 'count' then return queue.outstanding end
+  return call('LLEN', broker_list(queue.name))
+end
+
+-- last step for a queue of every script that makes work possible or takes it. `flood`: see repair
+local function refill(queue, flood)
+  if queue.paused then return end
+  local ready = startable(queue, WINDOW)
+  if ready == 0 then return end
+  if not queue.repair then
+    queue.repair = true
+    call('HSET', queue.key, 'repair', '1')
+    due_at('due', now + 500, 's' .. queue.name)
+  end
+  local free = queue.concurrency - queue.active
+  if free <= 0 then return end                      -- an end in this queue refills it
+  local rate = rate_free(queue)
+  if rate <= 0 then due_at('due', queue.rate_head + queue.rate_per, 'r' .. queue.name) return end
+  local slots = application_free(queue)
+  if slots <= 0 then                                -- waits for a slot of the application, in turn
+    call('ZADD', P .. 'ab', 'NX', int(tick()), queue.name)
+    return
+  end
+  -- HTTP pollers hear that work can start; where only they serve a queue, its list just stands full
+  call('PUBLISH', 'mq:wake:' .. SHARD, 'q' .. APP_ID .. '\0' .. queue.name)
+  local need = flood and WINDOW or math.min(ready, free, rate, slots) - waiting_wakeups(queue)
+  if need > 0 then wake(queue, need) end
+end
+
+local function drop_held(queue)
+  if app.held == 0 or call('ZREM', P .. 'res', queue.name) == 0 then return false end
+  app.held = app.held - 1
+  call('HSET', P .. 'app', 'held', int(app.held))
+  call('ZREM', P .. 'due', 'g' .. queue.name)
+  return true
+end
+
+-- a slot of the application came free: hold it a second for the queue that waits longest, else greedy pollers starve it
+local function wake_application()
+  if app.max == HUGE and call('EXISTS', P .. 'ab') == 0 then return end
+  for _ = 1, 8 do
+    if app.max - app.active - app.held <= 0 then return end
+    local head = call('ZPOPMIN', P .. 'ab')
+    if #head == 0 then return end
+    local queue = queue_load(head[1])
+    local can = not queue.paused and queue.active < queue.concurrency and rate_free(queue) > 0 and startable(queue, 1) > 0
+    if can and not queue.lap and app.max ~= HUGE and not call('ZSCORE', P .. 'res', queue.name) then
+      call('ZADD', P .. 'res', int(now + 1000), queue.name)
+      app.held = app.held + 1
+      call('HSET', P .. 'app', 'held', int(app.held))
+      due_at('due', now + 1000, 'g' .. queue.name)
+    end
+    refill(queue)                                   -- also files the time at which the rate frees a slot
+  end
+end
+
+-- every 500 ms while a queue has work. A startable head seen twice with an empty list: a busy worker's prefetch
+-- hoards the wake-ups, so push a whole window; full buffers leave the rest in the list for others
+local function repair(queue)
+  local head = call('ZRANGE', queue.ring, 0, 0)[1]
+  if not head then
+    queue.repair = false
+    call('HDEL', queue.key, 'repair', 'idle')
+    return
+  end
+  due_at('due', now + 500, 's' .. queue.name)
+  local empty = not queue.paused and meta[6] ~= 'count' and call('LLEN', broker_list(queue.name)) == 0
+  if not empty then
+    if queue.idle then call('HDEL', queue.key, 'idle') queue.idle = false end
+    return refill(queue)
+  end
+  local seen, at = string.match(queue.idle or '', '^(.*):(%d+)$')
+  if seen == head and now - tonumber(at) >= 300 then return refill(queue, true) end
+  queue.idle = head .. ':' .. int(now)
+  call('HSET', queue.key, 'idle', queue.idle)
+  refill(queue)
+end
+
+-- before the own refills: the queue that waits longest for the application comes first
+local function refill_touched()
+  wake_application()
+  for _, queue in pairs(queues) do refill(queue) end
+end

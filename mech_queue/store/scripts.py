@@ -1,0 +1,150 @@
+"""Loads the Lua entry points, joins their includes and runs them.
+
+One file per entry point in ``lua/``; ``--@include lib/x`` pulls in shared parts once each, in order. A
+script gets: KEYS[1] the shard's prefix; ARGV the protocol number, the application id, the time (``0``:
+the store's own; tests set it) and its arguments as one msgpack map. It answers ``{wake-ups, result}``,
+or ``{'!', code, sentence}`` for a refusal.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from mech_queue.model.errors import Code, Refusal, StoreStopped
+from mech_queue.model.event import LETTERS, ORDER
+from mech_queue.model.job import TRANSITIONS
+from mech_queue.store import wakeups
+from mech_queue.store.connection import translated
+from mech_queue.store.keys import shard_of, shard_prefix
+from mech_queue.store.packing import pack
+
+PROTOCOL = 1  # what this library speaks; a store says which range it takes
+WINDOW = 32  # wake-ups that may wait per queue
+_INCLUDE = re.compile(r"^--@include (\S+)\n", re.MULTILINE)
+_FLAGS = re.compile(r"^--@(allow-oom|no-writes)\n", re.MULTILINE)
+
+
+@cache
+def _source(name: str) -> str:
+    return files("mech_queue.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+def entry_points() -> list[str]:
+    """The names of all scripts."""
+    folder = files("mech_queue.store").joinpath("lua")
+    return sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".lua"))
+
+
+def _long_string(text: str) -> str:
+    return f"[==[{text}]==]"
+
+
+def constants(window: int) -> str:
+    """What Python knows and Lua must not repeat, as Lua source."""
+    allowed = [
+        f"{action}={{{','.join(f'{before.letter}={_quoted(after)}' for before, after in table.items())}}}"
+        for action, table in TRANSITIONS.items()
+    ]
+    events = [f"{event.value}={{'{event.letter}',{event.bit}}}" for event in ORDER]
+    return (
+        f"local PROTOCOL, WINDOW = {PROTOCOL}, {window}\n"
+        f"local TRANSITIONS = {{{', '.join(allowed)}}}\n"
+        f"local EVENTS = {{{', '.join(events)}}} -- {LETTERS}\n"
+        f"local WAKE_UP = {_long_string(wakeups.template())}\n"
+        f"local WAKE_FORMAT = {wakeups.FORMAT}\n"
+    )
+
+
+def _quoted(states: Any) -> str:
+    return "'" + "".join(sorted(state.letter for state in states)) + "'"
+
+
+def joined(name: str, window: int = WINDOW) -> str:
+    """The whole text of a script as the server gets it."""
+    seen: set[str] = set()
+
+    def expand(text: str) -> str:
+        def include(match: re.Match[str]) -> str:
+            part = match.group(1)
+            if part in seen:
+                return ""
+            seen.add(part)
+            return expand(_source(part)) + "\n"
+
+        return _INCLUDE.sub(include, text)
+
+    source = _source(name)
+    flags = ",".join(_FLAGS.findall(source))
+    first = f"#!lua flags={flags}\n" if flags else "#!lua\n"
+    return first + constants(window) + expand("--@include lib/base\n" + _FLAGS.sub("", source))
+
+
+class Scripts:
+    """Runs entry points by their hash, so that old and new processes coexist on one store."""
+
+    def __init__(self, client: "redis.Redis", window: int = WINDOW) -> None:
+        self._client: Any = client
+        self._window = window
+        self._loaded: dict[str, tuple[str, str]] = {}
+        self.clock: Callable[[], int] | None = None  # tests only: unix ms instead of the store's time
+        self.publish: Callable[[str, list[Any]], None] | None = None  # way 2: hands wake-ups to a broker
+
+    def _script(self, name: str) -> tuple[str, str]:
+        found = self._loaded.get(name)
+        if found is None:
+            text = joined(name, self._window)
+            found = (hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
+            self._loaded[name] = found
+        return found
+
+    def run(
+        self,
+        name: str,
+        application_id: str,
+        args: dict[str, Any],
+        *,
+        idempotent: bool = False,
+        shard: int | None = None,
+    ) -> Any:
+        """Run one entry point and return its result.
+
+        ``idempotent`` repeats it once after a lost connection or a timeout. ``shard`` is only for the
+        pseudo-application ``~`` of a shard. Raises Refusal, or StoreStopped when the store refuses this
+        library's protocol.
+        """
+        sha, text = self._script(name)
+        place = shard_prefix(shard_of(application_id) if shard is None else shard)
+        now = self.clock() if self.clock else 0
+        rest = (1, place, PROTOCOL, application_id, now, pack(args))
+        with translated():
+            try:
+                answer = self._evaluate(sha, text, rest)
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                if not idempotent:
+                    raise
+                answer = self._evaluate(sha, text, rest)
+        if answer[0] == b"!":
+            raise refusal(answer)
+        if answer[0] and self.publish:
+            self.publish(application_id, answer[0])
+        return answer[1]
+
+    def _evaluate(self, sha: str, text: str, rest: tuple[Any, ...]) -> Any:
+        try:
+            return self._client.execute_command("EVALSHA", sha, *rest)
+        except redis.exceptions.NoScriptError:
+            return self._client.execute_command("EVAL", text, *rest)
+
+
+def refusal(answer: list[bytes]) -> Refusal:
+    """``{'!', code, sentence}`` -> the Refusal to raise (or to return for one item of many)."""
+    code, sentence = answer[1].decode(), answer[2].decode()
+    if code == "STORE_STOPPED":
+        raise StoreStopped(sentence)
+    retry_after = 1.0 if code == Code.QUEUE_FULL else None
+    return Refusal(Code(code), sentence, retry_after=retry_after)

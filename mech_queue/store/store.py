@@ -1,0 +1,139 @@
+"""The one door to the store."""
+
+import secrets
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from mech_queue.model.errors import StoreStopped
+from mech_queue.store import keys
+from mech_queue.store.connection import BLOCKING_TIMEOUT_S, connect, translated
+from mech_queue.store.scripts import PROTOCOL, WINDOW, Scripts
+
+if TYPE_CHECKING:
+    from mech_queue.store.applications import Applications
+    from mech_queue.store.deliveries import Deliveries
+    from mech_queue.store.events import Events
+    from mech_queue.store.jobs import Jobs
+    from mech_queue.store.maintenance import Maintenance
+    from mech_queue.store.queues import Queues
+    from mech_queue.store.subscriptions import Subscriptions
+
+SCHEMA = 1  # of the records; release N reads N - 1
+
+
+class Store:
+    """All nouns of the store, over one Redis client. Cheap to open, connects lazily, thread- and fork-safe."""
+
+    def __init__(self, client: "redis.Redis", url: str, window: int = WINDOW) -> None:
+        self.redis: Any = client  # redis-py types answers as bytes | str; ours are bytes
+        self.url = url
+        self.scripts = Scripts(client, window)
+        self.store_id: str | None = None
+
+    @classmethod
+    def open(cls, url: str, *, window: int = WINDOW) -> "Store":
+        """A store at ``redis://``, ``rediss://`` or ``unix://``."""
+        return cls(connect(url), url, window)
+
+    def blocking_client(self) -> "redis.Redis":
+        """A client of its own for reads that wait on purpose (pub/sub)."""
+        return connect(self.url, timeout_s=BLOCKING_TIMEOUT_S)
+
+    def ping(self, timeout_s: float = 0.5) -> None:
+        """Raise Refusal(STORE_UNAVAILABLE) unless the store answers within the time (seconds)."""
+        with translated():
+            self._impatient(timeout_s).ping()
+
+    def _impatient(self, timeout_s: float) -> "redis.Redis":
+        found = self.__dict__.get("_ping_client")
+        if found is None or found[0] != timeout_s:
+            found = self.__dict__["_ping_client"] = (timeout_s, connect(self.url, timeout_s=timeout_s))
+        client: redis.Redis = found[1]
+        return client
+
+    def greet(self, initialise: bool = False, retention: dict[str, int] | None = None) -> None:
+        """Check that this library and this store understand each other.
+
+        ``initialise`` (only the start of the service): an empty store gets its id and protocol range.
+        ``retention``: seconds to keep jobs per ended state, the default of the whole service. Raises
+        StoreStopped with one sentence otherwise, and Refusal when the store cannot be reached.
+        """
+        with translated():
+            if initialise:
+                self.redis.hsetnx(keys.META, "store_id", secrets.token_hex(8))
+                self.redis.hsetnx(keys.META, "schema", SCHEMA)
+                self.redis.hsetnx(keys.META, "shards", keys.SHARDS)
+                self._copy_protocol(retention or {})
+            meta = self.redis.hgetall(keys.META)
+        if not meta:
+            raise StoreStopped("The store is empty: start the service once to initialise it, or check its address.")
+        if int(meta[b"schema"]) != SCHEMA or int(meta[b"shards"]) != keys.SHARDS:
+            raise StoreStopped(
+                f"The store has schema {meta[b'schema'].decode()}, this release reads {SCHEMA}: run `make migrate`."
+            )
+        found = meta[b"store_id"].decode()
+        if self.store_id not in (None, found):
+            raise StoreStopped("This is another store than the one this process started with; restart the process.")
+        self.store_id = found
+
+    def _copy_protocol(self, retention: dict[str, int]) -> None:
+        """Each shard has its own copy of what scripts must know, since a script sees one slot only."""
+        kept = {f"keep_{state}": seconds for state, seconds in retention.items()}
+        for shard in range(keys.SHARDS):
+            mapping = {"protocol_min": PROTOCOL, "protocol_max": PROTOCOL, **kept}
+            self.redis.hset(keys.shard_prefix(shard) + b"meta", mapping=mapping)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.redis.close()
+
+    @cached_property
+    def jobs(self) -> "Jobs":
+        """Jobs of any application."""
+        from mech_queue.store.jobs import Jobs
+
+        return Jobs(self)
+
+    @cached_property
+    def queues(self) -> "Queues":
+        """Queues: settings and counts."""
+        from mech_queue.store.queues import Queues
+
+        return Queues(self)
+
+    @cached_property
+    def events(self) -> "Events":
+        """Events that wait for matching."""
+        from mech_queue.store.events import Events
+
+        return Events(self)
+
+    @cached_property
+    def deliveries(self) -> "Deliveries":
+        """Webhook deliveries."""
+        from mech_queue.store.deliveries import Deliveries
+
+        return Deliveries(self)
+
+    @cached_property
+    def applications(self) -> "Applications":
+        """Applications and their API keys."""
+        from mech_queue.store.applications import Applications
+
+        return Applications(self)
+
+    @cached_property
+    def subscriptions(self) -> "Subscriptions":
+        """Subscriptions and their index."""
+        from mech_queue.store.subscriptions import Subscriptions
+
+        return Subscriptions(self)
+
+    @cached_property
+    def maintenance(self) -> "Maintenance":
+        """What is due."""
+        from mech_queue.store.maintenance import Maintenance
+
+        return Maintenance(self)
