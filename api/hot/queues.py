@@ -1,0 +1,101 @@
+"""Claim: the hot route of workers, free of any framework."""
+
+import time
+from dataclasses import dataclass
+
+from api import render
+from api.answers import Answer, Headers
+from api.auth import demand_queue
+from api.call import Call
+from api.reports import lease_ms
+from mech_queue.model.checks import Reader
+from mech_queue.model.problems import Problems, invalid
+from mech_queue.model.submission import check_queue
+from mech_queue.services import jobs
+
+MEMBERS = ("limit", "wait", "leaseSeconds", "workerId", "nonce")
+MAX_LIMIT = 100
+MAX_WAIT_S = 30
+MAX_QUEUES = 100
+
+
+@dataclass(slots=True)
+class Wish:
+    """What a claim asks for."""
+
+    queues: list[str]
+    limit: int
+    wait_s: float
+    lease_ms: int | None
+    worker_id: str | None
+    nonce: str | None
+
+
+def claim(call: Call) -> Answer:
+    """POST /api/queues/{q}/claim"""
+    call.no_query()
+    sentence = check_queue(call.target)
+    if sentence:
+        raise invalid("queue", sentence)
+    return _take(call, parse_wish(call, [call.target], MEMBERS))
+
+
+def claim_many(call: Call) -> Answer:
+    """POST /api/queues/claim, with ``queues`` in order of preference"""
+    call.no_query()
+    problems = Problems()
+    names = problems.texts("queues", call.object().value.get("queues"), MAX_QUEUES)
+    if not names and not problems:
+        problems.add("queues", "must name at least one queue")
+    for position, name in enumerate(names):
+        sentence = check_queue(name)
+        if sentence:
+            problems.add(f"queues.{position}", sentence)
+    problems.raise_any()
+    return _take(call, parse_wish(call, list(dict.fromkeys(names)), (*MEMBERS, "queues")))
+
+
+def parse_wish(call: Call, queues: list[str], names: tuple[str, ...]) -> Wish:
+    """A validated claim. Raises INVALID, or QUEUE_NOT_ALLOWED."""
+    problems = Problems()
+    reader = Reader(call.object().value, problems)
+    reader.only(names)
+    wish = Wish(
+        queues=queues,
+        limit=reader.integer("limit", 1, MAX_LIMIT) or 1,
+        wait_s=reader.number("wait", 0, MAX_WAIT_S) or 0.0,
+        lease_ms=lease_ms(reader),
+        worker_id=reader.key("workerId"),
+        nonce=reader.key("nonce"),
+    )
+    problems.raise_any()
+    for queue in queues:
+        demand_queue(call.caller, queue)
+    return wish
+
+
+def _take(call: Call, wish: Wish) -> Answer:
+    """Claim; while there is nothing and time is left, sleep until there may be something."""
+    until = time.monotonic() + wish.wait_s
+    waiters = call.runtime.waiters
+    headers: Headers = []
+    while True:
+        taken = jobs.claim(
+            call.store,
+            call.application_id,
+            wish.queues,
+            limit=wish.limit,
+            lease_ms=wish.lease_ms,
+            worker_id=wish.worker_id,
+            nonce=wish.nonce,
+        ).jobs
+        left = until - time.monotonic()
+        if taken or left <= 0:
+            break
+        if waiters.full():
+            headers.append(("Retry-After", "1"))
+            break
+        if not waiters.wait_for_work(call.application_id, wish.queues, left):
+            break
+    body = b'{"success":true,"jobs":[%s],"count":%d}' % (b",".join(map(render.claimed, taken)), len(taken))
+    return Answer(200, body, headers)

@@ -1,0 +1,66 @@
+"""The base of all resources: strict bodies and query strings for flask-smorest."""
+
+from typing import Any
+
+import flask_smorest
+import marshmallow as ma
+from flask import Request, request
+from flask.views import MethodView
+from webargs.core import missing
+from webargs.flaskparser import FlaskParser
+
+from api import bodies
+from api.context import runtime
+from mech_queue.model.strict_json import Parsed
+
+
+class Resource(MethodView):
+    """A view per address; one instance serves all requests, so keep nothing on ``self``."""
+
+    init_every_request = False
+
+
+class StrictParser(FlaskParser):
+    """Reads with our own strict readers; unknown names are errors in bodies and in query strings."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {
+        **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
+        "json": ma.RAISE,
+        "query": ma.RAISE,
+        "querystring": ma.RAISE,
+    }
+
+    def load_json(self, req: Request, schema: ma.Schema) -> Any:
+        """The body's value; an absent body counts as ``{}``."""
+        return body().value
+
+    def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
+        """The query string."""
+        return query() or missing
+
+
+class Blueprint(flask_smorest.Blueprint):
+    """A blueprint with the strict parser."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+
+def raw_body() -> bytes:
+    """The bytes of this request's body (at most MAX_BODY_BYTES)."""
+    return bodies.read_body(request.environ, runtime().settings.max_body_bytes)
+
+
+def body() -> Parsed:
+    """The body of this request, which must be an object; with the exact text of its members."""
+    return bodies.object_body(request.environ, raw_body())
+
+
+def query() -> dict[str, str]:
+    """The query string of this request."""
+    return bodies.parse_query(str(request.environ.get("QUERY_STRING", "")))
+
+
+def no_query() -> None:
+    """Refuse any query name, for addresses that know none."""
+    for name in query():
+        raise bodies.invalid(name, "is not a known name here")
