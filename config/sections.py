@@ -121,9 +121,7 @@ class LimitsSection(BaseModel):
     rate_limit_max_requests: int = setting(
         60_000, "Requests per API key (per address where there is no valid key) in one window.", ge=1
     )
-    default_job_attempts: int = setting(
-        1, "Tries of a job that does not say: 1 makes a worker's `failed` final.", ge=1
-    )
+    default_job_attempts: int = setting(1, "Tries of a job that does not say: 1 makes a worker's `failed` final.", ge=1)
     default_job_backoff_delay: int = setting(
         1000, "First pause in ms before a retry; it doubles with each (exponential backoff).", ge=0
     )

@@ -75,9 +75,7 @@ class SettingsError(Exception):
     """The environment does not allow a start; the message says what to change."""
 
 
-class Settings(
-    StoreSection, KeysSection, ServerSection, LimitsSection, WebhookSection, OperationSection, BaseSettings
-):
+class Settings(StoreSection, KeysSection, ServerSection, LimitsSection, WebhookSection, OperationSection, BaseSettings):
     """The settings of every process of the service. ``redis_url`` and ``broker_url`` are always resolved."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
@@ -111,6 +109,12 @@ class Settings(
     def has_store(self) -> bool:
         """Whether a store was named (REDIS_URL or REDIS_HOST); else ``make run`` starts its own."""
         return self._has_store
+
+    @property
+    def retention(self) -> dict[str, int]:
+        """Seconds to keep ended jobs, per state: the service's default, told to the store at each start."""
+        completed, failed = self.remove_completed_jobs_after, self.remove_failed_jobs_after
+        return {"completed": completed, "failed": failed, "cancelled": completed}
 
     @property
     def warnings(self) -> list[str]:
@@ -151,8 +155,7 @@ class Settings(
         store = urlsplit(self.redis_url)
         if store.scheme != "unix" and not store.password and not _is_loopback(store.hostname or "localhost"):
             raise ValueError(
-                f"the store at {store.hostname} has no password; production needs one "
-                "(in REDIS_URL, or REDIS_PASSWORD)"
+                f"the store at {store.hostname} has no password; production needs one (in REDIS_URL, or REDIS_PASSWORD)"
             )
 
 

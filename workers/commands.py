@@ -4,8 +4,8 @@ import os
 import sys
 
 from config.settings import Settings
+from mech_queue.store.keys import SHARDS
 
-SHARDS = 16
 STAGES = ("webhooks", "subscriptions")
 """Stages of the service that run on Celery; each consumes one Celery queue per shard."""
 

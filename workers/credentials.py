@@ -76,7 +76,7 @@ class Credentials:
 
         store = Store.open(redis_url)
         try:
-            store.greet(initialise=True)
+            store.greet(initialise=True, retention=settings.retention)
             known = self._known()
             caller = applications.authenticate(store, known.api_key) if known else None
             if known and caller and caller.application_id == known.id:

@@ -29,8 +29,9 @@ log = structlog.stdlib.get_logger("scheduler")
 class Scheduler:
     """The loop. ``stop`` may be called from anywhere, also from a signal handler."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, retention: dict[str, int]) -> None:
         self._store = store
+        self._retention = retention
         self._stopping = False
         self._pause = threading.Event()
         self._backoff_s = 0.0
@@ -51,7 +52,7 @@ class Scheduler:
         log.info("scheduler ended")
 
     def _greet(self) -> int:
-        self._store.greet(initialise=True)
+        self._store.greet(initialise=True, retention=self._retention)
         return 1
 
     def _tick(self) -> int:
@@ -86,7 +87,7 @@ class Scheduler:
 def run(settings: Settings) -> None:
     """Run one scheduler until SIGTERM or SIGINT."""
     store = Store.open(settings.redis_url)
-    scheduler = Scheduler(store)
+    scheduler = Scheduler(store, settings.retention)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, scheduler.stop)
     try:
