@@ -100,9 +100,7 @@ def test_a_second_start_on_the_folder_is_refused_in_one_sentence(tmp_path: Path)
     second.release()
 
 
-def test_a_store_that_outlives_its_supervisor_keeps_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_store_that_outlives_its_supervisor_keeps_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # given a lock that a process inherited whose supervisor is gone
     folder = DataDir(tmp_path)
     folder.lock()

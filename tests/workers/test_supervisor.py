@@ -37,9 +37,7 @@ signal.signal(signal.SIGTERM, end)
 print('ready')
 time.sleep(600)
 """
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(600)"
-)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(600)"
 WITH_GRANDCHILD = """
 import subprocess, sys, time
 p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
