@@ -1,0 +1,102 @@
+"""Which Celery queues this worker consumes: added as applications and queues appear, all cancelled when
+the store refuses this library version.
+
+A refused worker that went on consuming would eat the wake-ups of newer workers.
+"""
+
+import threading
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from celery.utils.log import get_logger
+
+from mech_queue.celery.held import Place
+from mech_queue.services import queues
+
+if TYPE_CHECKING:
+    from mech_queue.celery.runtime import Runtime
+
+logger = get_logger("mech_queue")
+
+WAKE_UP_PREFIX = "jobs."
+REFUSED_LOOK_S = 1.0
+
+
+class Consumers:
+    """Watches the store for one consumer. Changes are made in the consumer's own thread."""
+
+    def __init__(self, runtime: "Runtime", consumer: Any) -> None:
+        self._runtime = runtime
+        self._consumer = consumer
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._known: set[str] = set()
+
+    def start(self) -> None:
+        """Start watching; after a reconnect the queues known so far are consumed again at once."""
+        self.stop()
+        self._stop = threading.Event()
+        if self._runtime.refused:
+            self._cancel_all()
+            return
+        for name in sorted(self._known):
+            self._consumer.add_task_queue(name)
+        self._thread = threading.Thread(target=self._run, args=(self._stop,), daemon=True, name="mech-queue-queues")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+
+    def _run(self, stop: threading.Event) -> None:
+        options = self._runtime.options
+        pause, since = 0.0, options.discover_seconds
+        while not stop.wait(pause):
+            pause = min(REFUSED_LOOK_S, options.discover_seconds)
+            if self._runtime.refused:
+                self._consumer.call_soon(self._cancel_all)
+                return
+            since += pause
+            if options.applications and since >= options.discover_seconds:
+                since = 0.0
+                self._look(stop)
+
+    def _look(self, stop: threading.Event) -> None:
+        try:
+            found = {place.broker_queue for place in self.places()}
+        except Exception as error:
+            logger.warning("Could not look for new queues: %s", error)
+            return
+        new = sorted(found - self._known)
+        if new and not stop.is_set():
+            self._known.update(new)
+            self._consumer.call_soon(self._add, new)
+
+    def places(self) -> list[Place]:
+        """The queues of the store that the worker's options name."""
+        from mech_queue.services import applications
+
+        options, store = self._runtime.options, self._runtime.store
+        wanted: list[str] = []
+        for application in options.applications:
+            wanted += [a.id for a in applications.list_(store)] if application == "*" else [application]
+        return [
+            Place(application_id, queue.name)
+            for application_id in dict.fromkeys(wanted)
+            for queue in queues.list_(store, application_id)
+            if any(fnmatchcase(queue.name, pattern) for pattern in options.queues)
+        ]
+
+    def _add(self, names: list[str]) -> None:
+        if self._consumer.task_consumer is None:
+            self._known.difference_update(names)  # between two connections; the next look finds them again
+            return
+        for name in names:
+            self._consumer.add_task_queue(name)
+
+    def _cancel_all(self) -> None:
+        consumer = self._consumer.task_consumer
+        for queue in list(consumer.queues if consumer is not None else ()):
+            name = str(getattr(queue, "name", queue))
+            if name.startswith(WAKE_UP_PREFIX):
+                self._consumer.cancel_task_queue(name)

@@ -1,0 +1,84 @@
+"""The job that a task body runs, as its own process knows it.
+
+It travels inside Celery's request (``task.request.mech_queue``) into the pool's process, thread or
+greenlet, so the place where the real return value is can report it under the job's lease.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from mech_queue.model.job import ClaimedJob, State
+
+REQUEST_KEY = "mech_queue"
+"""Key in Celery's request; absent for ordinary ``.delay()`` calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where work waits: one queue of one application."""
+
+    application_id: str
+    queue: str
+
+    @property
+    def broker_queue(self) -> str:
+        """The Celery queue of its wake-ups."""
+        return f"jobs.{self.application_id}.{self.queue}"
+
+
+@dataclass(slots=True)
+class Retry:
+    """What a body asked for by ``self.retry``. ``data`` None: the same arguments again."""
+
+    delay_ms: int | None = None
+    data: bytes | None = None
+
+
+@dataclass(slots=True)
+class HeldJob:
+    """A job under our lease. Under prefork the pool's process has a copy, elsewhere it is shared.
+
+    ``settled``: this process has reported its end. ``outcome``: what the store made of it, where known.
+    ``result``: JSON text of the return value, set when the body returns. ``gone``: why somebody else
+    ended the job (``cancelled`` or ``lost``), set by the lease thread.
+    """
+
+    place: Place
+    job: ClaimedJob
+    settled: bool = False
+    outcome: State | None = None
+    result: bytes | None = None
+    retry: Retry | None = None
+    gone: str | None = None
+    asked_at: float = field(default=0.0)
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def application_id(self) -> str:
+        """The application whose job this is."""
+        return self.place.application_id
+
+    def repeats(self, asked: bool) -> bool:
+        """Would one more reported failure be followed by another attempt? The rule of the store.
+
+        ``asked``: the task asked for the retry itself and Celery's ``max_retries`` granted it.
+        """
+        if asked and not self.job.attempts_given:
+            return True
+        return self.job.failures + 1 < self.job.max_attempts
+
+
+def held_by(task: Any) -> HeldJob | None:
+    """The job that ``task`` runs right now in this thread, or None for an ordinary call."""
+    held = getattr(task.request, REQUEST_KEY, None)
+    return held if isinstance(held, HeldJob) else None
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON text as the service accepts it: no NaN, no lone surrogates. Raises TypeError or ValueError."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,157 @@
+"""The lease thread: one per worker process, whatever the pool.
+
+A thread of its own, because solo and a busy main process run no timers; it lives through a warm shutdown,
+so that a long job is not lost while the worker waits for it. It renews what runs here, stops what was
+cancelled or lost, and gives back what a lost claim answer may have taken.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from celery.utils.log import get_logger
+
+from mech_queue.model.errors import StoreStopped
+from mech_queue.services import jobs
+
+if TYPE_CHECKING:
+    from mech_queue.celery.requests import JobRequest
+    from mech_queue.celery.runtime import Runtime
+
+logger = get_logger("mech_queue")
+
+LOST_CONFIRMED_S = 0.5
+"""A child that ended a moment ago has given its lease up before we hear of it: look once more after this."""
+
+
+class LeaseThread:
+    """Renews the leases of ``runtime.running`` until ``stop``; ``pool`` is the worker's pool."""
+
+    def __init__(self, runtime: "Runtime", pool: Any, worker_id: str) -> None:
+        self._runtime = runtime
+        self._pool = pool
+        self._worker_id = worker_id
+        self._stopped = threading.Event()
+        self._stubborn: dict[Any, float] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True, name="mech-queue-leases")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Does it run?"""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """No renewals from now on."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        options = self._runtime.options
+        pause = options.renew_seconds
+        while not self._stopped.wait(pause):
+            pause = options.renew_seconds
+            try:
+                if self._renew():
+                    pause = min(pause, LOST_CONFIRMED_S)
+                self._runtime.gate.recover(self._worker_id)
+                if self._kill_stubborn():
+                    pause = min(pause, 0.5)
+            except StoreStopped as stopped:
+                self._runtime.refuse(str(stopped))
+            except Exception as error:
+                # The next round comes well before the lease ends.
+                logger.warning("Leases were not renewed: %s", error)
+                pause = min(pause, 1.0)
+
+    def _renew(self) -> bool:
+        """Renew all; True when something looks lost and must be looked at again soon."""
+        by_application: dict[str, list[JobRequest]] = defaultdict(list)
+        for request in self._runtime.running.all():
+            if self._abandoned(request):
+                logger.warning("Job %s was never accepted by the pool: given back", request.id)
+                request.give_back()
+            else:
+                by_application[request.held.application_id].append(request)
+        suspicious = False
+        for application_id, requests in by_application.items():
+            answers = jobs.renew(
+                self._runtime.store,
+                application_id,
+                [(request.id, request.held.job.lease_token) for request in requests],
+                self._runtime.options.lease_ms,
+            )
+            for request, answer in zip(requests, answers, strict=True):
+                if answer == "ok":
+                    request.lost_since = None
+                elif not request.held.gone and self._runtime.running.holds(request):
+                    suspicious |= self._not_ours(request, answer)
+        return suspicious
+
+    def _abandoned(self, request: "JobRequest") -> bool:
+        """Handed to the pool a whole lease ago and never accepted: the pool has dropped it (a broker
+        reconnect, a child that ended between two jobs). We would renew it for ever."""
+        waited = time.monotonic() - request.claimed_at
+        return request.claimed_in_main and request.time_start is None and waited > self._runtime.options.lease_seconds
+
+    def _not_ours(self, request: "JobRequest", answer: str) -> bool:
+        """Stop a body whose job was cancelled or has gone. True: not sure yet, look again."""
+        now = time.monotonic()
+        if request.lost_since is None:
+            request.lost_since = now
+        if answer == "lost" and now - request.lost_since < LOST_CONFIRMED_S:
+            return True
+        outcome = None
+        if answer == "lost":
+            try:
+                outcome = jobs.get(self._runtime.store, request.held.application_id, request.id).state
+            except Exception:
+                outcome = None
+        # Under the lock its end waits for us: the child we signal cannot have started the next job.
+        with self._runtime.running.lock:
+            if self._runtime.running.holds(request):
+                request.held.gone = "cancelled" if answer == "cancelled" else "lost"
+                request.held.outcome = outcome if outcome and outcome.ended else None
+                self._stop_body(request)
+        return False
+
+    def _stop_body(self, request: "JobRequest") -> None:
+        logger.warning("Job %s[%s] is %s: stopping its body", request.name, request.id, request.held.gone)
+        process = self._process_of(request)
+        try:
+            request.terminate(self._pool)
+        except NotImplementedError:
+            # Threads and solo cannot stop a body. It runs on without a lease; what it reports is refused, and
+            # current_job().check_cancelled() tells it.
+            logger.warning("Job %s: this pool cannot stop a body; it must look by itself", request.id)
+            self._runtime.running.remove(request)
+        except Exception:
+            logger.exception("Job %s could not be stopped", request.id)
+        else:
+            if process is not None:
+                self._stubborn[process] = time.monotonic() + self._runtime.options.kill_after_seconds
+
+    def _process_of(self, request: "JobRequest") -> Any:
+        """The prefork child that runs the body."""
+        if not request.claimed_in_main or request.worker_pid is None:
+            return None
+        children = getattr(getattr(self._pool, "_pool", None), "_pool", ())
+        return next((child for child in children if child.pid == request.worker_pid), None)
+
+    def _kill_stubborn(self) -> bool:
+        """SIGKILL for children that ignored SIGTERM. The pool removes ended children from its list, so a
+        child still in it is the same process. True: some are left."""
+        children = getattr(getattr(self._pool, "_pool", None), "_pool", ())
+        for child, deadline in list(self._stubborn.items()):
+            if child not in children:
+                del self._stubborn[child]
+            elif time.monotonic() > deadline:
+                logger.warning("Process %s ignored SIGTERM: killed", child.pid)
+                del self._stubborn[child]
+                os.kill(child.pid, signal.SIGKILL)
+        return bool(self._stubborn)

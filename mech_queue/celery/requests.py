@@ -1,0 +1,290 @@
+"""A claimed job as a Celery request: the user's own task, under the job's id.
+
+Where an attempt ends: its body's own endings are reported in the body's process (signals.py), because
+only there is the real return value. Here, in the main process, are the endings that no body lives to tell:
+a hard time limit, a lost process, a revoke, a shutdown. Each attempt sends exactly one closing event.
+"""
+
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from celery import signals
+from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded
+from celery.utils.log import get_logger
+from celery.worker import state as worker_state
+from celery.worker.request import Request
+
+from mech_queue.celery.arguments import call_arguments
+from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, settle
+from mech_queue.celery.held import REQUEST_KEY, HeldJob
+from mech_queue.celery.summary import ARGUMENTS, kwargs_summary
+from mech_queue.model.job import Report, State
+from mech_queue.services import jobs
+
+if TYPE_CHECKING:
+    from mech_queue.celery.runtime import Runtime
+    from mech_queue.celery.wake import WakeRequest
+
+logger = get_logger("mech_queue")
+
+NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+HIGHEST_BROKER_PRIORITY = 9
+
+EVENT_OF_STATE: dict[State | None, str] = {
+    State.COMPLETED: "task-succeeded",
+    State.FAILED: "task-failed",
+    State.CANCELLED: "task-revoked",
+    State.WAITING: "task-retried",
+    State.DELAYED: "task-retried",
+}
+
+
+class JobRequest(Request):
+    """Built directly, not by Celery's ``create_request_cls``, whose class overrides these methods without
+    calling ours. ``claimed_in_main``: prefork; elsewhere the job is claimed by the thread that runs it."""
+
+    def __init__(self, runtime: "Runtime", wake: "WakeRequest", held: HeldJob, task: Any, runnable: int) -> None:
+        job = held.job
+        args, kwargs = call_arguments(task, job.data)
+        # The data has become arguments: do not send it into the pool's process twice.
+        job.data = b""
+        self.runtime, self.wake, self.held, self.runnable = runtime, wake, held, runnable
+        self.claimed_in_main = False
+        self.lost_since: float | None = None
+        self._told = False
+        self.claimed_at = time.monotonic()
+        headers = {
+            "lang": "py",
+            "task": job.task,
+            "id": job.id,
+            "root_id": job.id,
+            "parent_id": None,
+            "group": None,
+            # Stalls are no retries: a task that counts its retries counts reported failures.
+            "retries": job.failures,
+            "timelimit": [_hard_limit(task, job.timeout_ms), None],
+            "argsrepr": ARGUMENTS,
+            "kwargsrepr": kwargs_summary(held, runtime.options.show_metadata),
+            "origin": "mech-queue",
+            "ignore_result": True,  # the store keeps the result
+            REQUEST_KEY: held,
+        }
+        priority = min(max(job.priority, 0), HIGHEST_BROKER_PRIORITY)  # what a broker's message could carry
+        message = SimpleNamespace(
+            headers=headers,
+            delivery_info=wake.message.delivery_info,
+            properties={"correlation_id": job.id, "reply_to": None, "priority": priority},
+        )
+        super().__init__(
+            message,
+            app=wake.app,
+            hostname=wake.hostname,
+            eventer=wake.consumer.event_dispatcher,
+            task=task,
+            connection_errors=wake.connection_errors,
+            body=(args, kwargs, dict(NO_CANVAS)),
+            headers=headers,
+            decoded=True,
+            utc=True,
+        )
+        # The wake-up is acknowledged at the claim: nothing is left for acks_late or reject_on_worker_lost.
+        self.acknowledged = True
+
+    def received(self, consumer: Any) -> None:
+        """Known to the worker, to its monitors, and from now on renewed."""
+        worker_state.task_reserved(self)
+        self.runtime.running.add(self)
+        signals.task_received.send(sender=consumer, request=self)
+        self.send_event(
+            "task-received",
+            name=self.name,
+            args=self.argsrepr,
+            kwargs=self.kwargsrepr,
+            root_id=self.id,
+            parent_id=None,
+            retries=self._request_dict["retries"],
+            eta=None,
+            expires=None,
+        )
+        logger.info("Job %s[%s] received", self.name, self.id)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """For ``inspect`` and Flower: the summary in place of the arguments, which are the job's data."""
+        return dict(super().info(safe=True), args=self.argsrepr, kwargs=self.kwargsrepr)
+
+    def forget(self) -> None:
+        """No more renewals; waits while somebody is stopping this very body."""
+        self.runtime.running.remove(self)
+
+    def close(self, report: Report) -> State | None:
+        """Settle in the main process, unless the body's process has (where the two share the job)."""
+        return settle(self.runtime.store, self.held, report, MAIN_PAUSES_S)
+
+    def give_back(self) -> State | None:
+        """Not started after all: back to its queue, the attempt not counted."""
+        self.forget()
+        worker_state.task_ready(self)
+        return self.close(Report(self.id, "release"))
+
+    # Endings that Celery calls.
+
+    def on_success(self, failed__retval__runtime: tuple[Any, Any, Any], **_: Any) -> None:
+        """The body's process has reported; state, event, and the next job for the same wake-up."""
+        if isinstance(failed__retval__runtime, ExceptionInfo):  # a BaseException in a thread
+            return self.on_failure(failed__retval__runtime)
+        failed, returned, runtime_s = failed__retval__runtime
+        if failed:
+            return self.on_failure(returned, return_ok=True)
+        self.forget()
+        worker_state.task_ready(self, successful=True)
+        self._tell("task-succeeded", runtime_s=runtime_s)
+        if self.claimed_in_main and self.runnable:
+            self.wake.serve_again()
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """``return_ok``: the body's own ending, already reported there. Else the body is gone."""
+        self.forget()
+        exception = _unwrapped(exc_info.exception)
+        worker_state.task_ready(self)
+        if return_ok:
+            self._tell(self._guess(exception), exc_info)
+        elif self.held.gone or self._already_revoked:
+            return  # we stopped it: told by whoever did
+        elif isinstance(exception, Terminated):
+            self._announce_revoked("terminated", True, str(exception), False)
+        elif not self.held.settled:
+            # billiard calls this with TimeLimitExceeded before on_timeout. A body that calls sys.exit has
+            # failed; anything else is a lost process or a cold shutdown, not the task's fault: a stall.
+            if isinstance(exception, TimeLimitExceeded):
+                self._timed_out(exc_info)
+            elif type(exception) is SystemExit and not self.wake.stopping():
+                self.close(Report(self.id, "fail", error=error_of(exception, str(exc_info.traceback))))
+                self._tell(self._guess(exception), exc_info)
+            else:
+                logger.error("Job %s[%s] lost its process: %r", self.name, self.id, exception)
+                self.close(Report(self.id, "stall", error=error_of(exception)))
+                self._tell("task-retried", exc_info)
+
+    def on_retry(self, exc_info: Any) -> None:
+        """``self.retry`` and autoretry."""
+        self._tell(self._guess(exc_info.exception), exc_info)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard limit: the process is being killed, so the failure is reported here."""
+        if soft:
+            super().on_timeout(soft, timeout)
+            return
+        self.forget()
+        worker_state.task_ready(self)
+        if not (self.held.settled or self.held.gone):
+            try:
+                raise TimeLimitExceeded(timeout)
+            except TimeLimitExceeded:
+                self._timed_out(ExceptionInfo())
+
+    def _timed_out(self, exc_info: Any) -> None:
+        exception = _unwrapped(exc_info.exception)
+        logger.error("Job %s[%s] ran into its hard time limit: %r", self.name, self.id, exception)
+        sentence = f"the attempt ran longer than its hard time limit of {exception.args[0]} s"
+        report = Report(self.id, "fail", error=error_json("TimeLimitExceeded", sentence), error_code="TIMEOUT")
+        self.close(report)
+        self._call_failure_hooks(exception, exc_info)
+        self._tell("task-failed", exc_info)
+
+    def _call_failure_hooks(self, exception: BaseException, exc_info: Any) -> None:
+        """As Celery does where no body is left to do it; our own receiver finds the job settled."""
+        try:
+            self.task.on_failure(exception, self.id, self.args, self.kwargs, exc_info)
+            signals.task_failure.send(
+                sender=self.task,
+                task_id=self.id,
+                exception=exception,
+                args=self.args,
+                kwargs=self.kwargs,
+                traceback=exc_info.traceback,
+                einfo=exc_info,
+            )
+        except Exception:
+            logger.exception("Job %s: a failure hook of its task failed", self.id)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Stopped by a cancel or by ``control revoke``; the latter cancels the job in the store."""
+        self.forget()
+        worker_state.task_ready(self)
+        self._already_revoked = True
+        if not (self.held.gone or self.held.settled):
+            self.held.settled, self.held.gone = True, "cancelled"
+            try:
+                jobs.cancel(self.runtime.store, self.held.application_id, self.id)
+            except Exception as error:
+                logger.warning("Job %s was revoked here but not cancelled in the store: %s", self.id, error)
+        self._tell("task-revoked")
+        signals.task_revoked.send(
+            sender=self.task, request=self._context, terminated=terminated, signum=signum, expired=expired
+        )
+
+    def _announce_cancelled(self, emit_retry: bool = True) -> None:
+        """A cold shutdown stops the body: a stall, so that another worker takes it at once."""
+        self.forget()
+        worker_state.task_ready(self)
+        self._already_cancelled = True
+        self.close(Report(self.id, "stall"))
+        self._tell("task-retried")
+
+    def _retry_worker_lost(self, exc: Any, exc_info: Any) -> bool:
+        return False  # the store decides
+
+    def _success_was_stored(self) -> bool:
+        return False  # there is no result backend to ask
+
+    # The closing event.
+
+    def _guess(self, exception: BaseException) -> str:
+        """What the store most likely made of this ending: under prefork its answer stayed in the child."""
+        if isinstance(exception, Ignore):
+            return "task-succeeded"
+        if isinstance(exception, Reject):
+            return "task-retried" if exception.requeue and self.held.repeats(asked=True) else "task-failed"
+        if getattr(exception, "permanent", False):
+            return "task-failed"
+        return "task-retried" if self.held.repeats(asked=isinstance(exception, Retry)) else "task-failed"
+
+    def _tell(self, guess: str, exc_info: Any = None, runtime_s: Any = 0) -> None:
+        """Send the one closing event of this attempt. What the store said wins over how it looks here."""
+        if self._told:
+            return
+        self._told = True
+        event = EVENT_OF_STATE.get(self.held.outcome, "task-retried" if self.held.gone == "lost" else guess)
+        if self.held.gone == "cancelled":
+            event = "task-revoked"
+        if event == "task-succeeded":
+            # Never the result: it is data of the job, and GET /api/jobs/{id} has it.
+            self.send_event(event, result="", runtime=runtime_s)
+        elif event == "task-revoked":
+            self.send_event(event, terminated=True, signum=None, expired=False)
+        else:
+            exception = getattr(exc_info, "exception", None)
+            exception = getattr(exception, "exc", None) or exception or "the attempt ended outside its body"
+            traceback = str(getattr(exc_info, "traceback", "") or "")
+            self.send_event(event, exception=_repr(exception), traceback=traceback)
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # an exception of the user's with a broken repr
+        return f"<{type(value).__name__}>"
+
+
+def _unwrapped(exception: BaseException) -> BaseException:
+    return exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
+
+
+def _hard_limit(task: Any, timeout_ms: int | None) -> float | None:
+    """The job's own timeout where it is the shorter one; the store enforces it too, here the body stops."""
+    if timeout_ms is None:
+        return None
+    limit = timeout_ms / 1000
+    return None if task.time_limit and task.time_limit <= limit else limit

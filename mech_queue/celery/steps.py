@@ -1,0 +1,124 @@
+"""Boot steps and worker signals: what happens at the start, after a reconnect, and at the end."""
+
+import sys
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.utils.log import get_logger
+from celery.worker import state as worker_state
+from kombu.utils.compat import detect_environment
+
+from mech_queue.celery.consumers import Consumers
+from mech_queue.celery.endings import error_json
+from mech_queue.celery.leases import LeaseThread
+from mech_queue.celery.runtime import Runtime, installed, runtime_of
+from mech_queue.celery.tasks import adapt
+from mech_queue.model.errors import Refusal, StoreStopped
+from mech_queue.model.job import Report
+
+logger = get_logger("mech_queue")
+
+
+def connect() -> None:
+    """Connect the worker signals; a second call changes nothing."""
+    signals.celeryd_init.connect(before_start, weak=False, dispatch_uid="mech_queue.before_start")
+    signals.worker_shutdown.connect(give_back_all, weak=False, dispatch_uid="mech_queue.give_back_all")
+
+
+def before_start(instance: Any = None, conf: Any = None, **_: Any) -> None:
+    """A worker is about to start: is it welcome at the store, and does it prefetch too much?"""
+    if not installed(instance.app):
+        return
+    runtime = runtime_of(instance.app)
+    try:
+        runtime.store.greet(initialise=False)
+    except StoreStopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(1) from None
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except Refusal as refusal:  # the worker may come up before its store
+        logger.warning("The store does not answer yet: %s", refusal)
+    _take_only_what_runs(conf)
+
+
+def _take_only_what_runs(conf: Any) -> None:
+    """Wake-ups in a busy worker's memory wake nobody; the store's repair finds out, but only after a while.
+    Not with green threads, where prefetching is half of the speed; never against the user's own setting."""
+    if detect_environment() != "default":  # type: ignore[no-untyped-call]
+        return
+    if hasattr(conf, "worker_disable_prefetch") and str(conf.broker_url or "").startswith(("redis", "valkey")):
+        if not conf.value_set_for("worker_disable_prefetch"):
+            conf.worker_disable_prefetch = True
+    elif not conf.value_set_for("worker_prefetch_multiplier"):
+        conf.worker_prefetch_multiplier = 1
+
+
+class TasksStep(bootsteps.Step):
+    """Worker step: makes all tasks ready for jobs, before the pool forks and Celery builds its tracers."""
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        for task in worker.app.tasks.values():
+            adapt(task)
+        super().__init__(worker)
+
+
+class JobsStep(bootsteps.StartStopStep):
+    """Consumer step: leases, and consumers for what appears; started anew after each broker reconnect."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **_: Any) -> None:
+        self._runtime: Runtime = runtime_of(consumer.app)
+        self._leases: LeaseThread | None = None
+        self._consumers: Consumers | None = None
+        super().__init__(consumer)
+
+    def start(self, consumer: Any) -> None:
+        """Also called after a reconnect."""
+        for task in consumer.app.tasks.values():
+            adapt(task)  # tasks that were registered meanwhile
+        self._give_back_discarded()
+        if self._leases is None or not self._leases.alive:
+            self._leases = LeaseThread(self._runtime, consumer.pool, consumer.hostname)
+            self._leases.start()
+        if self._consumers is None:
+            self._consumers = Consumers(self._runtime, consumer)
+        self._consumers.start()
+
+    def stop(self, consumer: Any) -> None:
+        """The leases go on: running bodies are waited for."""
+        if self._consumers is not None:
+            self._consumers.stop()
+
+    def terminate(self, consumer: Any) -> None:
+        """A cold shutdown."""
+        self.stop(consumer)
+
+    def _give_back_discarded(self) -> None:
+        """Prefork: on losing the broker Celery's pool discards what no child has accepted yet and trusts
+        the broker to deliver it again. Our message is acknowledged already, and the lease thread would
+        renew such a job for ever."""
+        for request in self._runtime.running.all():
+            if request.claimed_in_main and request.time_start is None:
+                state = request.give_back()
+                logger.warning("Job %s was discarded by the pool: given back (%s)", request.id, state)
+
+
+def give_back_all(sender: Any = None, **_: Any) -> None:
+    """The worker has stopped. A claimed job that no child accepted goes back at once (a warm shutdown under
+    short jobs leaves one nearly every time); a body that was cut is a stall."""
+    app = getattr(sender, "app", None)
+    if app is None or not installed(app):
+        return
+    runtime = runtime_of(app)
+    for request in runtime.running.take_all():
+        if request.time_start is None:
+            state = request.close(Report(request.id, "release"))
+        elif worker_state.should_terminate not in (None, False):
+            continue  # cold: a thread may still be at it, so the lease decides
+        else:
+            error = error_json("WorkerShutdown", "the worker was stopped while the job ran")
+            state = request.close(Report(request.id, "stall", error=error))
+        logger.warning("Job %s was not finished at shutdown: given back (%s)", request.id, state)

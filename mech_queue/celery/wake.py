@@ -1,0 +1,220 @@
+"""A wake-up that waits for a free slot; with the slot it claims the next job from the store.
+
+Wake-ups are fungible: this one names an application and a queue, and whatever is next there is what it
+gets. It is acknowledged without a trace when there is nothing to do.
+"""
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from celery import bootsteps
+from celery.app import trace
+from celery.exceptions import TaskRevokedError, WorkerShutdown, WorkerTerminate
+from celery.utils.log import get_logger
+from celery.worker import state as worker_state
+from celery.worker.request import Request
+
+from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, settle
+from mech_queue.celery.held import HeldJob, Place
+from mech_queue.celery.requests import JobRequest
+from mech_queue.model.job import Report
+from mech_queue.store.wakeups import WAKE_TASK
+
+if TYPE_CHECKING:
+    from mech_queue.celery.runtime import Runtime
+
+logger = get_logger("mech_queue")
+
+UNKNOWN_TASK = "UNKNOWN_TASK"
+BUILT_IN = "celery."
+"""Celery's own tasks (``celery.map``, ``celery.chord`` …) run other tasks by name: nothing for submitters."""
+MISFITS_PER_WAKE_UP = 20
+"""Jobs of unknown tasks that one wake-up puts aside before it leaves the rest to the next one: the main
+process must not spend seconds on a queue that is full of them."""
+
+
+class WakeRequest(Request):
+    """See the module. ``received_at`` and ``chain_until`` are monotonic seconds."""
+
+    def __init__(self, runtime: "Runtime", consumer: Any, place: Place, message: Any, **options: Any) -> None:
+        super().__init__(message, body=([], {}, {}), headers=message.headers, decoded=True, **options)
+        self.runtime, self.consumer, self.place = runtime, consumer, place
+        self.received_at = time.monotonic()
+        self.chain_until = 0.0
+
+    # Claiming.
+
+    def next_job(self) -> JobRequest | None:
+        """Claim and build the next job; None when there is nothing to do, and this wake-up is done with."""
+        for _ in range(MISFITS_PER_WAKE_UP):
+            claimed = self.runtime.gate.claim(self.place, self.received_at, self.hostname)
+            if claimed is None:
+                break
+            held, runnable = HeldJob(self.place, claimed[0]), claimed[1]
+            request = self._build(held, runnable)
+            if request is None:
+                continue  # put aside; the slot is still free
+            if request.id in worker_state.revoked:  # `celery control revoke` before it started
+                request._announce_revoked("revoked", False, None, False)
+                continue
+            self._done()
+            return request
+        if self.runtime.refused:
+            # Newer workers understand this wake-up; it is theirs.
+            self._done(requeue=True)
+        else:
+            self._done()
+        return None
+
+    def _build(self, held: HeldJob, runnable: int) -> JobRequest | None:
+        task = self.app.tasks.get(held.job.task)
+        if task is None or task.name == WAKE_TASK or task.name.startswith(BUILT_IN):
+            self._put_aside(held)
+            return None
+        try:
+            return JobRequest(self.runtime, self, held, task, runnable)
+        except Exception as error:  # data that cannot be read must not take the worker down
+            logger.exception("Job %s cannot be run", held.id)
+            report = Report(held.id, "fail", error=error_of(error), retry=False)
+            settle(self.runtime.store, held, report, MAIN_PAUSES_S)
+            return None
+
+    def _put_aside(self, held: HeldJob) -> None:
+        """No such task here. In a mixed fleet another worker may know it, so the job goes back for a while,
+        its attempt not counted; the store counts these returns and fails the job at the fifth."""
+        sentence = f"no worker that took the job has a task named {held.job.task!r}"
+        logger.error("Job %s: %s", held.id, sentence)
+        report = Report(held.id, "release", error=error_json("UnknownTask", sentence), error_code=UNKNOWN_TASK)
+        report.delay_ms = self.runtime.options.unknown_task_delay_ms
+        settle(self.runtime.store, held, report, MAIN_PAUSES_S)
+
+    def _done(self, requeue: bool = False) -> None:
+        try:
+            if requeue:
+                self.reject(requeue=True)
+            else:
+                self.acknowledge()
+        except Exception:
+            logger.exception("A wake-up could not be acknowledged")  # harmless: it will be empty
+        worker_state.task_ready(self)
+
+    def stopping(self) -> bool:
+        """Is this worker on its way out? Then nothing is claimed, and the broker gets its message back."""
+        return (
+            worker_state.should_stop not in (None, False)
+            or worker_state.should_terminate not in (None, False)
+            or self.consumer.blueprint.state != bootsteps.RUN
+            or self.consumer.controller.blueprint.state != bootsteps.RUN
+        )
+
+    # Running.
+
+    def execute_using_pool(self, pool: Any, **_: Any) -> Any:
+        """Called with a free slot under prefork, at receipt elsewhere; there the pool's thread claims."""
+        if self.stopping():
+            raise TaskRevokedError(self.id)  # unacknowledged: the closing channel returns it
+        if not pool.uses_semaphore:
+            return pool.apply_async(self._run_in_pool, (pool,), callback=_ignore)
+        try:
+            if self._children_busy(pool):
+                self._done()
+            elif self._start_in_child(pool):
+                return None
+        except Exception:
+            logger.exception("A wake-up failed")
+        self.runtime.slots.release(self.consumer.controller)
+        return None
+
+    def _children_busy(self, pool: Any) -> bool:
+        """After a broker reconnect Celery counts every slot as free, also those whose bodies still run. A
+        job claimed now would wait for its child under a renewed lease, behind a body of any length."""
+        running = {id(request) for request in worker_state.active_requests}
+        running.update(id(request) for request in self.runtime.running.all())
+        return len(running) >= int(pool.num_processes)
+
+    def _start_in_child(self, pool: Any) -> bool:
+        """Claim here, in the main process, and hand the job to a child. True: it is on its way."""
+        job = self.next_job()
+        if job is None:
+            return False
+        job.claimed_in_main = True
+        self.chain_until = self.chain_until or time.monotonic() + self.runtime.options.chain_ms / 1000
+        try:
+            job.received(self.consumer)
+            if Request.execute_using_pool(job, pool) is not None:
+                return True
+            logger.warning("Job %s: the pool is closing; given back", job.id)
+        except Exception:
+            logger.exception("Job %s could not be started; given back", job.id)
+        job.give_back()
+        return False
+
+    def serve_again(self) -> None:
+        """The chain under prefork: wait for a slot once more with the same message."""
+        now = time.monotonic()
+        if now < self.chain_until and not self.stopping():
+            self.received_at = now
+            worker_state.task_reserved(self)
+            self.consumer.on_task_request(self)
+
+    def _run_in_pool(self, pool: Any) -> None:
+        """In a thread or greenlet of the pool, or inline in solo; the chain is a loop here."""
+        until = time.monotonic() + self.runtime.options.chain_ms / 1000
+        while self._run_one(pool) and time.monotonic() < until and not self.stopping():
+            self.received_at = time.monotonic()
+
+    def _run_one(self, pool: Any) -> bool:
+        """Run the next job here. True: there is more, and nothing speaks against going on."""
+        job: JobRequest | None = None
+        try:
+            if self.stopping():
+                worker_state.task_ready(self)  # unacknowledged: returned to the broker
+                return False
+            job = self.next_job()
+            if job is None:
+                return False
+            job.received(self.consumer)
+            job.on_accepted(getattr(pool, "getpid", os.getpid)(), time.monotonic())
+            returned = self._trace(pool, job)
+            if returned is None:
+                return False
+            job.on_success(returned)
+            return bool(job.runnable and not returned[0])
+        except BaseException as error:  # sys.exit, GreenletExit, and mistakes of ours
+            self._broken(job, error)
+            return False
+
+    def _trace(self, pool: Any, job: JobRequest) -> Any:
+        """Run the body as Celery does; None when gevent's time limit cut it."""
+        run = trace.fast_trace_task if self.app.use_fast_trace_task else trace.trace_task_ret
+        arguments = (job.type, job.id, job.request_dict, job.body, None, None)
+        limit = job.time_limits[0] or job.task.time_limit
+        if not (limit and pool.is_green and pool.__module__.endswith("gevent")):
+            return run(*arguments)  # threads and solo have no time limits, as in Celery itself
+        from gevent import Timeout
+
+        with Timeout(limit, False):
+            return run(*arguments)
+        job.on_timeout(False, limit)
+        return None
+
+    def _broken(self, job: JobRequest | None, error: BaseException) -> None:
+        if job is None:
+            logger.error("A wake-up failed", exc_info=error)
+            if not isinstance(error, Exception):
+                raise error
+            return
+        worker_state.task_ready(job)
+        if type(error).__name__ == "GreenletExit":  # stopped by terminate, which has told it
+            if not job._already_revoked:
+                job._announce_revoked("terminated", True, None, False)
+            return
+        job.on_failure(ExceptionInfo())
+        if isinstance(error, WorkerShutdown | WorkerTerminate):
+            raise error
+
+
+def _ignore(*_: Any) -> None:
+    """The pool's callback: the wake-up itself has no result."""
