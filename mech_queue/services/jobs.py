@@ -216,3 +216,14 @@ def _patiently(attempt: "Callable[[], State | Refusal | None]") -> "State | Refu
         "The last events of this job are still being handed out; try again in a moment.",
         retry_after=1,
     )
+
+
+def log(store: Store, application_id: str, job_id: str, lines: list[str]) -> int:
+    """Append lines to a job's log (bounded); returns how many are kept."""
+    return store.jobs.log(application_id, job_id, lines)
+
+
+def logs(store: Store, application_id: str, job_id: str, start: int = 0, limit: int = 100) -> list[tuple[int, str]]:
+    """(unix ms, line) of a job, oldest first. Raises Refusal(NOT_FOUND)."""
+    get(store, application_id, job_id)
+    return store.jobs.logs(application_id, job_id, start, limit)

@@ -66,7 +66,7 @@ UNAVAILABLE = "The store cannot be reached; nothing is known to have changed. Tr
 FULL = "The store is out of memory and takes no new work; finishing jobs still works. Try again later."
 
 
-def read(client: "redis.Redis", *command: Any) -> Any:
+def read(client: Any, *command: Any) -> Any:
     """One plain command, with translated errors."""
     with translated():
         return client.execute_command(*command)

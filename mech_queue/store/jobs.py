@@ -21,7 +21,9 @@ from mech_queue.model.job import (
     Submitted,
 )
 from mech_queue.model.metadata import fields_of, merge
-from mech_queue.store import job_codec
+from mech_queue.store import job_codec, keys
+from mech_queue.store.connection import translated
+from mech_queue.store.packing import unpack
 from mech_queue.store.scripts import refusal
 
 if TYPE_CHECKING:
@@ -240,6 +242,25 @@ class Jobs:
             args["lease"] = lease_ms
         answers = self._run("job_renew", application_id, args, idempotent=True)
         return [(answer[0].decode(), int(answer[1]) if len(answer) > 1 else None) for answer in answers]
+
+    # -- looking closer ----------------------------------------------------------------------
+
+    def log(self, application_id: str, job_id: str, lines: list[str]) -> int:
+        """Append lines; returns how many are kept (the newest 1,000)."""
+        return int(self._run("job_log", application_id, {"id": raw_id(job_id), "lines": lines}))
+
+    def logs(self, application_id: str, job_id: str, start: int, limit: int) -> list[tuple[int, str]]:
+        """(unix ms, line) from place ``start`` of what is kept, oldest first."""
+        key = keys.prefix(application_id) + b"logs:" + raw_id(job_id)
+        with translated():
+            rows = self._store.redis.lrange(key, start, start + limit - 1)
+        return [(int(at), line.decode("utf-8", "replace")) for at, line in map(unpack, rows)]
+
+    def facts(self, application_id: str, job_id: str) -> dict[str, str]:
+        """What decides whether the job may start, see job_explain.lua."""
+        flat = self._run("job_explain", application_id, {"id": raw_id(job_id)}, idempotent=True)
+        texts = [str(value) if isinstance(value, int) else value.decode("utf-8", "replace") for value in flat]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
 
     # -- control -----------------------------------------------------------------------------
 

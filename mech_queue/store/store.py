@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mech_queue.store.events import Events
     from mech_queue.store.jobs import Jobs
     from mech_queue.store.maintenance import Maintenance
+    from mech_queue.store.operations import Operations
     from mech_queue.store.queues import Queues
     from mech_queue.store.subscriptions import Subscriptions
 
@@ -31,6 +32,7 @@ class Store:
         self.url = url
         self.scripts = Scripts(client, window)
         self.store_id: str | None = None
+        self.secrets_key: str | None = None  # SECRETS_KEY; the service's processes set it at their start
 
     @classmethod
     def open(cls, url: str, *, window: int = WINDOW) -> "Store":
@@ -130,6 +132,13 @@ class Store:
         from mech_queue.store.subscriptions import Subscriptions
 
         return Subscriptions(self)
+
+    @cached_property
+    def operations(self) -> "Operations":
+        """Bulk operations and their progress."""
+        from mech_queue.store.operations import Operations
+
+        return Operations(self)
 
     @cached_property
     def maintenance(self) -> "Maintenance":

@@ -24,7 +24,7 @@ class Wakes:
     def __init__(
         self, store: "Store", heard: Callable[[str, str, bytes], None], reconnected: Callable[[], None]
     ) -> None:
-        self._client = store.blocking_client()
+        self._client: Any = store.blocking_client()
         self._heard = heard
         self._reconnected = reconnected
         self._stop = threading.Event()

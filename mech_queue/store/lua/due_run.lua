@@ -3,6 +3,7 @@
 --   events: stalled, failed (STALLED, TIMEOUT, EXPIRED, PARENT_FAILED), retrying
 --@allow-oom
 --@include lib/job
+--@include lib/wipe
 local handled, steps = 0, {}
 
 local function with_job(id, act)
@@ -101,12 +102,18 @@ local ACTS = {
   s = function(name) repair(queue_load(name)) end,
   k = walk_keys,
   p = purge,
+  W = wipe,                                                      -- the application was deleted
 }
 for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, args.limit)) do
   call('ZREM', P .. 'due', member)
   handled = handled + 1
   local kind = string.sub(member, 1, 1)
-  if ACTS[kind] then ACTS[kind](string.sub(member, 2)) else steps[#steps + 1] = {kind, string.sub(member, 2)} end
+  if ACTS[kind] then
+    ACTS[kind](string.sub(member, 2))
+  else                                                           -- Python's: again in 5 s, should its process die
+    due_at('due', now + 5000, member)
+    steps[#steps + 1] = {kind, string.sub(member, 2)}
+  end
 end
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT', 0, args.limit - handled)) do
   handled = handled + 1
@@ -134,6 +141,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'end', '-inf', int(now), 'LIMIT',
   end
 end
 if handled > 0 then refill_touched() end
+if app.wiped then return wiped({handled, {}, steps}) end
 local schedules = call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(now), 'LIMIT', 0, 50)
 
 local earliest = nil

@@ -1,0 +1,58 @@
+-- Removes what an application has, in steps of at most 200 things; the last step leaves only what has a TTL.
+--   due entry 'W' of the application; filed by application_delete
+--@include lib/job
+--@include lib/subscription
+local function wipe_jobs(most)
+  local ids = call('ZRANGE', P .. 'all', 0, most - 1)
+  for _, id in ipairs(ids) do
+    local job = job_load(id)
+    if not job then
+      call('ZREM', P .. 'all', id)
+    else
+      local queue = queue_load(job.q)
+      queue.paused = true                           -- nothing is woken for what is about to go
+      if job.s == 'a' then leave_active(job, queue) elseif job.s == 'w' or job.s == 'd' then leave_waiting(job, queue) end
+      remove(job)
+    end
+  end
+  return #ids
+end
+
+local function wipe_subscriptions(most)
+  local ids = call('ZRANGE', P .. 'subs', 0, most - 1)
+  for _, id in ipairs(ids) do
+    subscription_unfile(P, id)
+    call('ZREM', P .. 'subs', id)
+    call('DEL', P .. 'sub:' .. id)
+  end
+  return #ids
+end
+
+local function wipe_queues(most)
+  local names = call('SPOP', P .. 'queues', most)
+  for _, name in ipairs(names) do
+    local queue = queue_load(name)
+    queue.paused = true
+    call('UNLINK', queue.key, queue.ring, queue.turns, queue.running, P .. 'kl:' .. name, P .. 'rl:' .. name, P .. 'm:' .. name)
+    if meta[6] ~= 'count' then call('UNLINK', broker_list(name)) end
+    queues[name], deltas[queue.key], deltas[P .. 'm:' .. name] = nil, nil, nil
+  end
+  return #names
+end
+
+local function wipe()
+  if call('HEXISTS', P .. 'about', 'deleted') == 0 then return end
+  local done = wipe_jobs(200)
+  if done == 0 then done = wipe_subscriptions(100) end
+  if done == 0 then done = wipe_queues(100) end
+  if done > 0 then due_at('due', now, 'W') return end
+  app.wiped = true
+end
+
+-- instead of commit after the last step: nothing of the application may be written again
+local function wiped(result)
+  call('UNLINK', P .. 'about', P .. 'app', P .. 'keys', P .. 'all', P .. 'ix', P .. 'act', P .. 'due', P .. 'end',
+    P .. 'schedules', P .. 'ab', P .. 'res', P .. 'ev', P .. 'subs', P .. 'workers')
+  call('ZREM', S .. 'next', APP_ID)
+  return {0, result}
+end
