@@ -48,6 +48,19 @@ class Waiters:
         """True: answer at once, empty, with Retry-After."""
         return self._waiting >= self._most
 
+    def enter(self) -> bool:
+        """Take a place for a request that waits by itself (a stream); False when all are taken. See ``leave``."""
+        with self._lock:
+            if self._waiting >= self._most:
+                return False
+            self._waiting += 1
+            return True
+
+    def leave(self) -> None:
+        """Give the place of ``enter`` back."""
+        with self._lock:
+            self._waiting -= 1
+
     @contextmanager
     def work(self, application_id: str, queues: list[str]) -> Iterator[Watch]:
         """Watch for startable work in one of the queues."""

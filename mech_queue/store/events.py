@@ -56,6 +56,27 @@ class Events:
             jobs[(application.decode(), found.id)] = found
         return Batch(batch, shard, [_event(raw) for raw in packed], jobs)
 
+    def last_ids(self, application_ids: list[str]) -> list[str]:
+        """The id of the newest entry of each application's event log (``0-0``: none), in one round trip."""
+        with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for application_id in application_ids:
+                pipe.xrevrange(_log(application_id), count=1)
+            rows = pipe.execute()
+        return [row[0][0].decode() if row else "0-0" for row in rows]
+
+    def first_id(self, application_id: str) -> str:
+        """The id of the oldest entry that the log still has (``0-0``: none)."""
+        with translated():
+            row = self._store.redis.xrange(_log(application_id), count=1)
+        return row[0][0].decode() if row else "0-0"
+
+    def read(self, application_id: str, after: str, count: int) -> list[tuple[str, PendingEvent]]:
+        """Up to ``count`` entries of the event log behind an id, with their ids."""
+        with translated():
+            rows = self._store.redis.xrange(_log(application_id), min=f"({after}", count=count)
+        return [(entry.decode(), _logged(application_id, fields)) for entry, fields in rows]
+
     def pending(self, shard: int) -> int:
         """How many events of a shard wait."""
         with translated():
@@ -72,4 +93,20 @@ def _event(raw: bytes) -> PendingEvent:
         at_ms=int(at_ms),
         attempt=int(attempt),
         extra=extra or None,
+    )
+
+
+def _log(application_id: str) -> bytes:
+    return keys.prefix(application_id) + b"ev"
+
+
+def _logged(application_id: str, fields: dict[bytes, bytes]) -> PendingEvent:
+    return PendingEvent(
+        application_id=application_id,
+        type=BY_LETTER[fields[b"t"].decode()],
+        job_id=job_id_text(fields[b"j"]),
+        sequence=int(fields[b"s"]),
+        at_ms=int(fields[b"m"]),
+        attempt=0,
+        extra=fields[b"x"] or None,
     )

@@ -1,0 +1,61 @@
+"""The event log, followed live."""
+
+from collections.abc import Iterator
+
+from mech_queue.model.event import EventType
+from mech_queue.model.job import JobSpec
+from mech_queue.model.matching import Filters
+from mech_queue.services import jobs
+from mech_queue.services.streams import Streamed, Streams
+from mech_queue.store import Store
+
+APPLICATION = "app-streamstests"
+
+
+def events_of(found: Iterator[Streamed | None], many: int) -> list[tuple[str, str]]:
+    """The next ``many`` (queue, type) that a reader gets."""
+    got: list[tuple[str, str]] = []
+    while len(got) < many:
+        one = next(found)
+        if one is not None:
+            assert one.event is not None
+            got.append((one.queue, one.event.type.value))
+    return got
+
+
+def test_reader_gets_what_happens_after_it_came_and_what_its_filters_want(store: Store) -> None:
+    # given a job from before, and a reader of one queue's created and cancelled events
+    jobs.submit(store, APPLICATION, JobSpec("email"))
+    before = store.events.last_ids([APPLICATION])[0]
+    reader = Streams(store).follow(APPLICATION, ("created", "cancelled"), Filters(queues=("email",)), before)
+    # when jobs of two queues come, and one is cancelled
+    jobs.submit(store, APPLICATION, JobSpec("other"))
+    job = jobs.submit(store, APPLICATION, JobSpec("email"))
+    jobs.start(store, APPLICATION, job.job_id)
+    jobs.cancel(store, APPLICATION, job.job_id)
+    # then only those come, in order
+    assert events_of(reader, 2) == [("email", "created"), ("email", "cancelled")]
+
+
+def test_last_event_id_resumes_without_loss(store: Store) -> None:
+    # given a reader that saw the first of three events
+    start = store.events.last_ids([APPLICATION])[0]
+    for queue in ("a", "b", "c"):
+        jobs.submit(store, APPLICATION, JobSpec(queue))
+    first = next(Streams(store).follow(APPLICATION, ("*",), Filters(), start))
+    assert first is not None and first.queue == "a"
+    # when it comes back with that id
+    again = Streams(store).follow(APPLICATION, ("*",), Filters(), first.id)
+    # then it gets the other two
+    assert events_of(again, 2) == [("b", "created"), ("c", "created")]
+
+
+def test_an_id_older_than_the_log_is_told_as_a_gap(store: Store) -> None:
+    # given events, and an id from before all of them
+    jobs.submit(store, APPLICATION, JobSpec("a"))
+    reader = Streams(store).follow(APPLICATION, ("*",), Filters(), "1-0")
+    # then the reader first hears of the gap, then what the log has
+    gap = next(reader)
+    assert gap is not None and gap.event is None
+    one = next(reader)
+    assert one is not None and one.event is not None and one.event.type is EventType.CREATED
