@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from mech_queue.store.events import Events
     from mech_queue.store.jobs import Jobs
     from mech_queue.store.maintenance import Maintenance
+    from mech_queue.store.metrics import Metrics
     from mech_queue.store.operations import Operations
     from mech_queue.store.queues import Queues
+    from mech_queue.store.schedules import Schedules
     from mech_queue.store.subscriptions import Subscriptions
 
 SCHEMA = 1  # of the records; release N reads N - 1
@@ -146,3 +148,17 @@ class Store:
         from mech_queue.store.maintenance import Maintenance
 
         return Maintenance(self)
+
+    @cached_property
+    def metrics(self) -> "Metrics":
+        """Reads of the metrics exporter."""
+        from mech_queue.store.metrics import Metrics
+
+        return Metrics(self)
+
+    @cached_property
+    def schedules(self) -> "Schedules":
+        """Schedules and their runs."""
+        from mech_queue.store.schedules import Schedules
+
+        return Schedules(self)

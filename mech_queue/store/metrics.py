@@ -1,0 +1,114 @@
+"""What the metrics exporter reads: the counters that the scripts keep, pipelined, a bounded step at a time."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mech_queue.model.job import BY_LETTER
+from mech_queue.store import http_counts, keys
+from mech_queue.store.connection import translated
+
+if TYPE_CHECKING:
+    from mech_queue.store.store import Store
+
+BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 3600000)
+"""Upper bounds of the histograms that lib/job.lua keeps (`BUCKETS` there; a test compares)."""
+
+STEP = 200  # queues per round trip: some 600 small reads, so that nobody else waits long
+
+_SIZES = [f"n{letter}" for letter in BY_LETTER]
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """One queue: its jobs per state, its counters (``m:<queue>``), the submission time of its oldest waiting job."""
+
+    name: str
+    created_ms: int
+    sizes: dict[str, int]
+    counters: dict[str, int]
+    oldest_waiting_ms: int | None
+
+
+@dataclass(slots=True)
+class ApplicationRow:
+    """One application: its queues, webhook counters (``m:webhooks``) and the workers seen since the time asked for."""
+
+    id: str
+    queues: list[QueueRow] = field(default_factory=list)
+    webhooks: dict[str, int] = field(default_factory=dict)
+    workers: int = 0
+
+
+class Metrics:
+    """Reads for one scrape. Every method raises Refusal when the store is away."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+
+    def now_ms(self) -> int:
+        """The store's time."""
+        with translated():
+            seconds, micros = self._store.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def application_ids(self) -> list[str]:
+        """All applications, the built-in one first."""
+        with translated():
+            found = self._store.redis.zrange(keys.APPLICATIONS, 0, -1)
+        return ["master", *(one.decode() for one in found)]
+
+    def application(self, application_id: str, seen_since_ms: int) -> ApplicationRow:
+        """Everything of one application."""
+        place = keys.prefix(application_id)
+        with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            pipe.smembers(place + b"queues")
+            pipe.hgetall(place + b"m:webhooks")
+            pipe.zrangebyscore(place + b"workers", seen_since_ms, "+inf")
+            names, webhooks, seen = pipe.execute()
+        row = ApplicationRow(application_id, webhooks=_numbers(webhooks))
+        row.workers = len({tuple(member.split(b"\0")[:2]) for member in seen})
+        ordered = sorted(names)
+        for at in range(0, len(ordered), STEP):
+            row.queues += self._queues(place, ordered[at : at + STEP])
+        return row
+
+    def _queues(self, place: bytes, names: list[bytes]) -> list[QueueRow]:
+        with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for name in names:
+                waiting = b"sw" + name + b"\0"
+                pipe.hmget(place + b"q:" + name, "created", *_SIZES)
+                pipe.hgetall(place + b"m:" + name)
+                pipe.zrangebylex(place + b"ix", b"[" + waiting, b"(" + waiting + b"\xff", 0, 1)
+            answers = pipe.execute()
+        parts = zip(names, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        return [_queue(name, settings, counters, oldest) for name, settings, counters, oldest in parts]
+
+    def http(self) -> dict[str, float]:
+        """Sums of the HTTP counts of all API processes, by sample (see ``http_counts``)."""
+        with translated():
+            return http_counts.read(self._store)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: ``used_memory``, and ``maxmemory`` (0: no limit of its own)."""
+        with translated():
+            found = self._store.redis.info("memory")
+        return {name: int(found.get(name, 0)) for name in ("used_memory", "maxmemory")}
+
+
+def _queue(name: bytes, settings: list[bytes | None], counters: dict[bytes, bytes], oldest: list[bytes]) -> QueueRow:
+    created, *sizes = [int(value or 0) for value in settings]
+    states = [state.value for state in BY_LETTER.values()]
+    return QueueRow(
+        name=name.decode(),
+        created_ms=created,
+        sizes=dict(zip(states, sizes, strict=True)),
+        counters=_numbers(counters),
+        # the entry ends in the job's sequence, which is ms * 1024 + a counter
+        oldest_waiting_ms=int.from_bytes(oldest[0][-8:], "big") // 1024 if oldest else None,
+    )
+
+
+def _numbers(row: dict[Any, Any]) -> dict[str, int]:
+    return {field_name.decode(): int(value) for field_name, value in row.items()}
