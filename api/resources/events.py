@@ -30,7 +30,7 @@ QUERY = (
     description="Server-sent events. `Last-Event-ID` resumes; `event: gap` says that older events are gone.",
     **views.query_doc(*QUERY),
 )
-@requires(Scope.JOBS_READ)
+@requires(Scope.READ)
 def follow() -> Response:
     """Follow the application's events as they happen."""
     names, filters = _wanted(views.query())

@@ -74,7 +74,7 @@ class Streams:
 
     def _lost(self, application_id: str, last_id: str) -> bool:
         first = self._store.events.first_id(application_id)
-        if first == "0-0":
+        if "0-0" in (first, last_id):  # nothing is there, or everything is wanted
             return False
         return _number(last_id) < _number(first) or _number(last_id)[0] < int(time.time() * 1000) - KEPT_MS
 
