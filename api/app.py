@@ -15,10 +15,11 @@ from api.metrics import HttpMetrics
 from api.resources import blueprints
 from api.runtime import Runtime
 from api.schemas.base import ErrorSchema
-from api.waiting import NoWaiting, Waiters
 from config.settings import Settings
 from mech_queue.model.submission import Defaults
 from mech_queue.services.rates import Limiter, Rates
+from mech_queue.services.streams import Streams
+from mech_queue.services.waiting import Waiters
 from mech_queue.store import Store
 from mech_queue.store.rates import RateCounters
 
@@ -27,7 +28,6 @@ def create_app(
     settings: Settings,
     store: Store,
     *,
-    waiters: Waiters | None = None,
     rates: Limiter | None = None,
     hot_lane: bool = True,
 ) -> Flask:
@@ -40,7 +40,8 @@ def create_app(
         store=store,
         rates=rates or Rates(RateCounters.open(settings.redis_url)),
         metrics=HttpMetrics(),
-        waiters=waiters or NoWaiting(),
+        waiters=Waiters(store, settings.max_waiters),
+        streams=Streams(store),
         defaults=Defaults(settings.default_job_backoff_delay),
         probe=Probe(store),
     )

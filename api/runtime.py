@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from api.health import Probe
 from api.metrics import HttpMetrics
-from api.waiting import Waiters
 from config.settings import Settings
 from mech_queue.model.submission import Defaults
-from mech_queue.services.rates import Rates
+from mech_queue.services.rates import Limiter
+from mech_queue.services.streams import Streams
+from mech_queue.services.waiting import Waiters
 from mech_queue.store import Store
 
 
@@ -18,9 +19,10 @@ class Runtime:
 
     settings: Settings
     store: Store
-    rates: Rates
+    rates: Limiter
     metrics: HttpMetrics
     waiters: Waiters
+    streams: Streams
     defaults: Defaults
     probe: Probe
     started_at: float = field(default_factory=time.monotonic)

@@ -5,8 +5,9 @@ from flask_smorest import Blueprint
 
 def blueprints() -> list[Blueprint]:
     """All resources, in the order in which the documentation shows them."""
-    from api.resources import health
+    from api.resources import events, health
 
     return [
+        events.blp,
         health.blp,
     ]
