@@ -42,7 +42,7 @@ def create_app(
         metrics=HttpMetrics(),
         waiters=Waiters(store, settings.max_waiters),
         streams=Streams(store),
-        defaults=Defaults(settings.default_job_backoff_delay),
+        defaults=Defaults(settings.default_job_backoff_delay, settings.default_job_attempts),
         probe=Probe(store),
     )
     app = Flask("api", static_folder=None)

@@ -54,7 +54,7 @@ def demand(caller: Caller | None, scope: Scope) -> Caller:
     """The caller, if its key may do this; raises UNAUTHENTICATED or FORBIDDEN."""
     if caller is None:
         raise unauthenticated()
-    if not caller.may(scope):
+    if not caller.master and scope not in caller.scopes:
         raise Refusal(
             Code.FORBIDDEN,
             f"This key lacks the scope {scope}; it has: {', '.join(sorted(caller.scopes)) or 'none'}.",

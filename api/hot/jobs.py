@@ -61,15 +61,16 @@ def get(call: Call) -> Answer:
 
 
 def _wait_for_end(call: Call, record: JobRecord, wait_s: float) -> tuple[JobRecord, Headers]:
+    """Watch first, then look, then wait: no end can slip through between."""
     waiters = call.runtime.waiters
     if waiters.full():
         return record, [("Retry-After", "1")]
     until = time.monotonic() + wait_s
-    while not record.state.ended and (left := until - time.monotonic()) > 0:
-        if not waiters.wait_for_end(call.application_id, record.id, left):
-            break
-        record = jobs.get(call.store, call.application_id, record.id)
-    return record, []
+    with waiters.end(call.application_id, record.id) as watch:
+        while True:
+            record = jobs.get(call.store, call.application_id, record.id)
+            if record.state.ended or not watch.wait(until - time.monotonic()):
+                return record, []
 
 
 def wait_of(query: dict[str, str]) -> float:

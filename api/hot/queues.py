@@ -9,6 +9,7 @@ from api.auth import demand_queue
 from api.call import Call
 from api.reports import lease_ms
 from mech_queue.model.checks import Reader
+from mech_queue.model.job import ClaimedJob
 from mech_queue.model.problems import Problems, invalid
 from mech_queue.model.submission import check_queue
 from mech_queue.services import jobs
@@ -75,27 +76,29 @@ def parse_wish(call: Call, queues: list[str], names: tuple[str, ...]) -> Wish:
 
 
 def _take(call: Call, wish: Wish) -> Answer:
-    """Claim; while there is nothing and time is left, sleep until there may be something."""
-    until = time.monotonic() + wish.wait_s
-    waiters = call.runtime.waiters
+    """Claim; with ``wait`` and nothing to claim, sleep until there may be something."""
+    taken = _claim(call, wish)
     headers: Headers = []
-    while True:
-        taken = jobs.claim(
-            call.store,
-            call.application_id,
-            wish.queues,
-            limit=wish.limit,
-            lease_ms=wish.lease_ms,
-            worker_id=wish.worker_id,
-            nonce=wish.nonce,
-        ).jobs
-        left = until - time.monotonic()
-        if taken or left <= 0:
-            break
+    if not taken and wish.wait_s > 0:
+        waiters = call.runtime.waiters
         if waiters.full():
             headers.append(("Retry-After", "1"))
-            break
-        if not waiters.wait_for_work(call.application_id, wish.queues, left):
-            break
+        else:
+            until = time.monotonic() + wish.wait_s
+            with waiters.work(call.application_id, wish.queues) as watch:
+                while not (taken := _claim(call, wish)) and watch.wait(until - time.monotonic()):
+                    pass
     body = b'{"success":true,"jobs":[%s],"count":%d}' % (b",".join(map(render.claimed, taken)), len(taken))
     return Answer(200, body, headers)
+
+
+def _claim(call: Call, wish: Wish) -> list[ClaimedJob]:
+    return jobs.claim(
+        call.store,
+        call.application_id,
+        wish.queues,
+        limit=wish.limit,
+        lease_ms=wish.lease_ms,
+        worker_id=wish.worker_id,
+        nonce=wish.nonce,
+    ).jobs

@@ -50,9 +50,13 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What holds for jobs that do not say: the first pause before a retry, in ms."""
+    """What holds for jobs that do not say: total tries, and the first pause before a retry in ms.
+
+    As long as they are the library's own (1 and 1,000), a job keeps "not said", and its queue decides.
+    """
 
     backoff_delay_ms: int = 1_000
+    attempts: int = 1
 
 
 def parse_submission(
@@ -77,6 +81,10 @@ def parse_submission(
     if value.get("options") is not None:
         _options(value["options"], spec, defaults, problems, refs)
     problems.raise_any()
+    if spec.attempts is None and defaults.attempts != 1:
+        spec.attempts = defaults.attempts
+    if spec.backoff is None and defaults.backoff_delay_ms != 1_000:
+        spec.backoff = Backoff(delay_ms=defaults.backoff_delay_ms)
     return spec
 
 
