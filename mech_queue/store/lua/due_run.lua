@@ -30,9 +30,10 @@ local function expire(job, queue)
   late(job, 'c', 'EXPIRED')
   finish(job, queue, 'expire', 'f', 'failed', '"nobody started the job in time"')
 end
--- children of an ended (or deleted) parent, in steps
+-- children of an ended (or deleted) parent, in steps; one that was retried meanwhile is awaited again
 local function tell_children(id)
   local parent = job_load(id)
+  if parent and not parent.te then return end
   local well = parent and parent.s == 'c'
   local key = P .. 'children:' .. id
   for _, child in ipairs(call('SPOP', key, 100)) do

@@ -11,10 +11,7 @@ local queue = queue_load(job.q)
 if args.metadata then set_metadata(job, args.metadata[1], args.metadata[2]) end
 if args.priority then
   job:set('p', args.priority ~= 0 and args.priority or false)
-  if job.s == 'w' then
-    dequeue(queue, job.k, job.n)
-    enqueue(queue, job.k, args.priority, job.n)
-  end
+  if job.s == 'w' then enqueue(queue, job.k, args.priority, job.n) end     -- moves it; a key keeps its turn
 end
 if args.run_at then
   if job.pc then

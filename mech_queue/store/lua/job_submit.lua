@@ -37,8 +37,7 @@ local function parents_of(spec, queue)
     if job.s == 'f' or job.s == 'x' then
       broken = broken or spec.on_parent ~= 'run'
     elseif job.s ~= 'c' then
-      call('SADD', P .. 'children:' .. parent, spec.id)
-      awaited = awaited + 1
+      awaited = awaited + call('SADD', P .. 'children:' .. parent, spec.id)     -- a parent named twice counts once
     end
   end
   return awaited, broken

@@ -214,7 +214,8 @@ local function stall(job, queue, err)
   job:set('l', false)
   count(P .. 'm:' .. queue.name, 'stalled', 1)
   if job:number('b') > (job:option('stalls') or 3) then
-    late(job, 'e', err or '"its workers lost its lease ' .. int(job:number('b')) .. ' times"')
+    err = err or '"its workers lost its lease ' .. int(job:number('b')) .. ' times"'
+    late(job, 'e', err)
     late(job, 'c', 'STALLED')
     finish(job, queue, 'stall', 'f', 'failed', err)
     return
@@ -254,7 +255,8 @@ local function set_metadata(job, metadata, hashes)
   job:set('v', job:number('v') + 1)
 end
 
--- without a trace: record, index, counters. The job is in no ring, under no lease
+-- without a trace: record, index, counters. The job is in no ring, under no lease; whoever depends on it is told by
+-- the due entry 'c', which the caller files
 local function remove(job)
   index(job, 'ZREM')
   call('ZREM', P .. 'ix', 's' .. job.s .. job.q .. '\0' .. job.n, 't' .. (job.t or '') .. '\0' .. job.n)
@@ -262,6 +264,6 @@ local function remove(job)
   call('ZREM', P .. 'end', job.id)
   local dedupe = job:option('dedupe')
   if dedupe and call('GET', P .. 'dedupe:' .. dedupe) == job.id then call('DEL', P .. 'dedupe:' .. dedupe) end
-  call('UNLINK', P .. 'd:' .. job.id, P .. 'j:' .. job.id, P .. 'x:' .. job.id, P .. 'logs:' .. job.id, P .. 'children:' .. job.id)
+  call('UNLINK', P .. 'd:' .. job.id, P .. 'j:' .. job.id, P .. 'x:' .. job.id, P .. 'logs:' .. job.id)
   tally(queue_load(job.q), job.s, -1)
 end

@@ -13,6 +13,7 @@ local function wipe_jobs(most)
       queue.paused = true                           -- nothing is woken for what is about to go
       if job.s == 'a' then leave_active(job, queue) elseif job.s == 'w' or job.s == 'd' then leave_waiting(job, queue) end
       remove(job)
+      call('UNLINK', P .. 'children:' .. id)
     end
   end
   return #ids

@@ -1,0 +1,71 @@
+"""Limits and turns: the cases that need more than one step to see."""
+
+from mech_queue.model.job import Report
+from mech_queue.services import jobs, queues
+from tests.store.engine import APPLICATION, Engine
+
+
+def claim_one(engine: Engine, queue: str) -> str | None:
+    """The id of the next job of the queue, now running."""
+    found = jobs.claim(engine.store, APPLICATION, [queue]).jobs
+    return found[0].id if found else None
+
+
+def test_a_slot_held_for_a_queue_is_free_again_when_the_queue_is_deleted(engine: Engine) -> None:
+    engine.settings(max=1)
+    running = engine.submit("busy")
+    assert claim_one(engine, "busy") == running
+    waits = engine.submit("short-lived")  # blocked by the application's limit
+    jobs.report(engine.store, APPLICATION, Report(running, "release", lease_token=lease_of(engine, running)))
+    assert engine.store.redis.zrange(engine.prefix + b"res", 0, -1) == [b"short-lived"]
+
+    jobs.delete(engine.store, APPLICATION, waits)
+    queues.delete(engine.store, APPLICATION, "short-lived")
+
+    assert claim_one(engine, "busy") == running
+
+
+def lease_of(engine: Engine, job_id: str) -> str:
+    """The lease token of a running job, as its worker got it."""
+    token: bytes = engine.store.redis.hget(engine.prefix + b"j:" + engine.raw(job_id), "l")
+    return token.decode()
+
+
+def test_a_key_keeps_its_turn_when_its_only_job_changes_priority(engine: Engine) -> None:
+    first = engine.submit(concurrency_key="a")
+    second = engine.submit(concurrency_key="b")
+
+    jobs.change(engine.store, APPLICATION, first, priority=3)
+    jobs.change(engine.store, APPLICATION, first, priority=0)
+
+    assert [claim_one(engine, "mail"), claim_one(engine, "mail")] == [first, second]
+
+
+def test_a_raised_limit_of_keys_lets_their_jobs_start(engine: Engine) -> None:
+    engine.queue("mail", per_key=1)
+    first, second = (engine.submit(concurrency_key="a") for _ in range(2))
+    assert [claim_one(engine, "mail"), claim_one(engine, "mail")] == [first, None]
+
+    queues.change(engine.store, APPLICATION, "mail", {"per_key": 2})
+    engine.run_due()
+    assert claim_one(engine, "mail") == second
+
+
+def test_a_lowered_limit_of_keys_holds_before_the_ring_is_tidied(engine: Engine) -> None:
+    engine.submit(concurrency_key="a")
+    engine.submit(concurrency_key="a")
+    assert claim_one(engine, "mail")
+
+    queues.change(engine.store, APPLICATION, "mail", {"per_key": 1})
+    assert claim_one(engine, "mail") is None
+
+
+def test_the_last_lost_lease_says_why_in_the_event_too(engine: Engine) -> None:
+    job = engine.submit(max_stalls=0)
+    jobs.claim(engine.store, APPLICATION, ["mail"], lease_ms=5_000)
+    engine.advance(5_000)
+
+    found = engine.get(job)
+    last = engine.store.redis.xrevrange(engine.prefix + b"ev", count=1)[0][1]
+    assert found is not None and found.error_code == "STALLED"
+    assert last[b"x"] == found.error
