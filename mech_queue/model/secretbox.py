@@ -26,7 +26,8 @@ class SecretBox:
         except ValueError:
             raise SecretsKeyError(
                 "SECRETS_KEY must be Fernet keys (32 bytes, url-safe base64), separated by commas; "
-                "make one with: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
+                "make one with: python -c "
+                "'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
             ) from None
 
     def __repr__(self) -> str:
