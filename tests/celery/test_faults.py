@@ -1,0 +1,227 @@
+"""Workers, children, queues and connections are killed under load: nothing is lost, every job ends once."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+import redis
+
+from tests.celery.support import APPLICATION, QUEUE, Shop, Worker
+from tests.support import wait_until
+
+BROKER_LIST = f"jobs.{APPLICATION}.{QUEUE}"
+
+
+def ends_of(shop: Shop, job_ids: list[str]) -> set[int]:
+    """How many endings the histories of the jobs count; each must have one."""
+    ends = set()
+    for job in map(shop.job, job_ids):
+        ends.add(sum(1 for line in job.history if line.outcome in ("completed", "failed", "cancelled")))
+    return ends
+
+
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 4), ("gevent", 8)])
+def test_a_worker_killed_under_load_loses_nothing(shop: Shop, pool: str, concurrency: int) -> None:
+    first, _ = shop.worker(pool, concurrency), shop.worker(pool, concurrency)
+    jobs = shop.submit_many(60, "sleep", [0.1])
+    wait_until(lambda: len(shop.notes("end")) > 5)
+
+    first.kill()
+
+    assert shop.all_ended(jobs) == {"completed": 60}
+    assert 0 < sum(shop.job(job).stalls for job in jobs) <= 2 * concurrency
+
+
+def test_a_killed_child_gives_its_job_back_at_once(shop: Shop) -> None:
+    worker = shop.worker("prefork", 1, MECH_QUEUE_LEASE_SECONDS="60")
+    job = shop.submit("sleep", [0.7])
+    shop.noted("start", job)
+
+    os.kill(worker.children()[0], signal.SIGKILL)
+
+    ended = shop.until(job)
+    assert ended.state == "completed" and ended.stalls == 1 and ended.attempt == 2
+
+
+def test_the_queues_wiped_under_load_lose_nothing(shop: Shop) -> None:
+    shop.worker("prefork", 2)
+    stop = threading.Event()
+
+    def wipe() -> None:
+        with shop.redis() as client:
+            while not stop.wait(0.05):
+                client.delete(BROKER_LIST)
+
+    wiper = threading.Thread(target=wipe)
+    wiper.start()
+    jobs = shop.submit_many(300, "noop")
+    try:
+        assert shop.all_ended(jobs) == {"completed": 300}
+    finally:
+        stop.set()
+        wiper.join()
+    assert {shop.job(job).attempt for job in jobs} == {1}
+
+
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 4), ("gevent", 8), ("solo", 1)])
+def test_the_next_claim_takes_the_highest_priority_in_exact_order(shop: Shop, pool: str, concurrency: int) -> None:
+    low = shop.submit_many(500, "noop")
+    high = [shop.submit("noop", priority=priority) for priority in (1, 5, 3)]
+
+    shop.worker(pool, concurrency)
+    assert shop.all_ended(low + high) == {"completed": 503}
+
+    started = sorted(map(shop.job, low + high), key=lambda job: (job.started_ms or 0, job.worker_id or ""))
+    times = {job.id: job.started_ms or 0 for job in started}
+    expected = [high[1], high[2], high[0], *low]
+    assert all(times[one] <= times[other] for one, other in zip(expected, expected[1:], strict=False))
+
+
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 4), ("gevent", 8), ("solo", 1)])
+def test_a_warm_shutdown_finishes_what_runs_and_holds_nothing(shop: Shop, pool: str, concurrency: int) -> None:
+    worker = shop.worker(pool, concurrency, MECH_QUEUE_LEASE_SECONDS="60")
+    jobs = shop.submit_many(300, "sleep", [0.01])
+    wait_until(lambda: len(shop.notes("end")) > 5)
+
+    assert worker.stop() == 0
+
+    assert not [job for job in jobs if shop.job(job).state == "active"]
+    shop.worker(pool, concurrency)
+    assert shop.all_ended(jobs) == {"completed": 300}
+    assert len(shop.notes("end")) == 300, "a body ran twice"
+
+
+def test_a_cold_shutdown_gives_back_what_runs(shop: Shop) -> None:
+    worker = shop.worker("prefork", 2)
+    jobs = [shop.submit("sleep", [1.5]) for _ in range(2)]
+    for job in jobs:
+        shop.noted("start", job)
+
+    worker.stop(signal.SIGQUIT)
+
+    shop.worker("prefork", 2)
+    assert shop.all_ended(jobs) == {"completed": 2}
+
+
+def test_a_worker_stopped_while_it_starts_holds_nothing(shop: Shop) -> None:
+    jobs = shop.submit_many(100, "sleep", [0.01])
+    for pause in (0.6, 0.8, 1.0, 1.2, 1.4, 1.6):
+        worker = Worker(shop, "prefork", 2, (), {"MECH_QUEUE_LEASE_SECONDS": "60"})
+        shop.workers.append(worker)
+        time.sleep(pause)  # the point of the start at which it is hit is what varies
+        worker.stop()
+        assert not [job for job in jobs if shop.job(job).state == "active"], worker.log()[-2000:]
+    shop.worker("prefork", 2)
+    assert shop.all_ended(jobs) == {"completed": 100}
+
+
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 3), ("threads", 4)])
+def test_broker_connections_cut_under_load(shop: Shop, pool: str, concurrency: int) -> None:
+    worker = shop.worker(pool, concurrency, MECH_QUEUE_LEASE_SECONDS="60")
+    jobs = shop.submit_many(300, "sleep", [0.02])
+    cuts = 0
+    for _ in range(6):
+        wait_until(lambda: _running_or_over(shop, jobs))
+        with shop.redis() as client, contextlib.suppress(redis.RedisError):
+            own = client.client_id()
+            for connection in client.client_list():
+                if int(connection["id"]) != own:
+                    client.client_kill_filter(_id=connection["id"])
+            cuts += 1
+        before = len(shop.notes("end"))
+        wait_until(lambda before=before: len(shop.notes("end")) > before + 5 or _over(shop, jobs), 20)
+
+    assert shop.all_ended(jobs) == {"completed": 300}
+    assert cuts and worker.process.poll() is None
+    assert sum(shop.job(job).stalls for job in jobs) == 0
+
+
+def _running_or_over(shop: Shop, jobs: list[str]) -> bool:
+    return bool(shop.notes("start"))
+
+
+def _over(shop: Shop, jobs: list[str]) -> bool:
+    return len({note[1] for note in shop.notes("end")}) >= len(jobs)
+
+
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("gevent", 4)])
+def test_a_cancelled_body_is_stopped(shop: Shop, pool: str, concurrency: int) -> None:
+    from mech_queue.services import jobs
+
+    shop.worker(pool, concurrency)
+    job = shop.submit("sleep", [20])
+    shop.noted("start", job)
+
+    jobs.cancel(shop.store, APPLICATION, job)
+    began = time.monotonic()
+    assert shop.job(job).state == "cancelled"
+
+    # The slot is free again: with the body still in it these would not all run at once.
+    others = [shop.submit("sleep", [1.0]) for _ in range(concurrency)]
+    assert shop.all_ended([job, *others]) == {"cancelled": 1, "completed": concurrency}
+    assert time.monotonic() - began < 6
+    assert not [note for note in shop.notes("end") if note[1] == job]
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_body_that_cannot_be_stopped_hears_of_the_cancel(shop: Shop, pool: str) -> None:
+    from mech_queue.services import jobs
+
+    shop.worker(pool, 1)
+    job = shop.submit("looking")
+    shop.noted("start", job)
+
+    jobs.cancel(shop.store, APPLICATION, job)
+
+    assert shop.run("add", [1]).state == "completed"  # the one slot is free
+    assert shop.job(job).state == "cancelled" and not shop.notes("end")
+
+
+def test_a_cancelled_body_that_ignores_sigterm_is_killed(shop: Shop) -> None:
+    from mech_queue.services import jobs
+
+    shop.worker("prefork", 1)
+    job = shop.submit("deaf")
+    shop.noted("start", job)
+
+    jobs.cancel(shop.store, APPLICATION, job)
+
+    assert shop.run("add", [1]).state == "completed"
+    assert shop.job(job).state == "cancelled" and not shop.notes("end")
+
+
+def test_a_job_cancelled_before_its_turn_never_reaches_a_body(shop: Shop) -> None:
+    from mech_queue.services import jobs
+
+    job = shop.submit("sleep", [0])
+    jobs.cancel(shop.store, APPLICATION, job)
+    shop.worker("prefork", 1)
+    assert shop.run("add", [1]).state == "completed"
+    assert not shop.notes("start")
+
+
+def test_the_jobs_own_timeout_stops_the_body(shop: Shop) -> None:
+    shop.worker("prefork", 1)
+    job = shop.run("sleep", [20], timeout_ms=500)
+    assert job.state == "failed" and job.error_code == "TIMEOUT"
+    assert shop.run("add", [1]).state == "completed"
+    assert not shop.notes("end")
+
+
+def test_a_store_that_goes_away_for_a_while(shop: Shop) -> None:
+    """Store and broker are one server here: it hangs for two seconds and goes on."""
+    worker = shop.worker("prefork", 2)
+    jobs = shop.submit_many(60, "sleep", [0.05])
+    wait_until(lambda: len(shop.notes("end")) > 5)
+
+    os.kill(shop.server.pid, signal.SIGSTOP)
+    try:
+        time.sleep(2)  # what is tested is this time
+    finally:
+        os.kill(shop.server.pid, signal.SIGCONT)
+
+    assert shop.all_ended(jobs) == {"completed": 60}
+    assert worker.process.poll() is None
