@@ -153,13 +153,23 @@ local function wait_until(job, queue, action, at)
   due_at('due', at, 'd' .. job.id)
 end
 
-local function retention_ms(job, queue, to)
-  local own = job:option('retention')
-  if own then return own * 1000 end
+-- how long an ended job stays (its own option, its queue's, its application's, the service's), and how many of its
+-- state the queue keeps: the oldest beyond that are due for removal now, two per end so that a lowered count catches up
+local function retire(job, queue, to)
   local name = 'keep_' .. STATE_NAMES[to]
-  local seconds = call('HGET', queue.key, name .. '_s') or call('HGET', P .. 'app', name .. '_s')
-    or (to == 'c' and meta[3]) or (to == 'f' and meta[4]) or (to == 'x' and meta[5])
-  return tonumber(seconds or (to == 'f' and 86400 or 3600)) * 1000
+  local own, common = call('HMGET', queue.key, name .. '_s', name .. '_n', 'n' .. to), call('HMGET', P .. 'app', name .. '_s', name .. '_n')
+  local seconds = job:option('retention') or own[1] or common[1] or (to == 'c' and meta[3]) or (to == 'f' and meta[4])
+    or (to == 'x' and meta[5]) or (to == 'f' and 86400 or 3600)
+  due_at('end', now + tonumber(seconds) * 1000, job.id)
+  local most = tonumber(own[2] or common[2] or nil)
+  if not most then return end
+  local kept = tonumber(own[3] or 0) + (deltas[queue.key] and deltas[queue.key]['n' .. to] or 0)
+  if kept <= most then return end
+  local prefix = 's' .. to .. queue.name .. '\0'
+  for _, entry in ipairs(call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, math.min(kept - most, 2))) do
+    local seq = int(from_seq8(string.sub(entry, #prefix + 1)))
+    due_at('end', now, call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1])
+  end
 end
 
 -- the last transition of a job; it must have left its ring or its lease already
@@ -168,7 +178,7 @@ local function finish(job, queue, action, to, kind, extra)
   transition(job, queue, action, to)
   job:set('te', now)
   if job.tr then job:set('tr', false) end
-  due_at('end', now + retention_ms(job, queue, to), job.id)
+  retire(job, queue, to)
   count(P .. 'm:' .. queue.name, STATE_NAMES[to], 1)
   if was_active then observe(queue, 'run', now - job:number('ts')) end
   local dedupe = job:option('dedupe')
