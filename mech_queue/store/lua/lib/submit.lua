@@ -1,0 +1,97 @@
+-- A new job: the one way in, for submits and for schedules.
+--   spec: {id, q queue, t task or nil, p, k, o options or nil, i hashes or nil, hk, blob, delay, run_at,
+--     expires, dedupe, dedupe_ttl, debounce, parents, on_parent}; answer of submit: {0|1 deduplicated, id} or {'!', code, sentence}
+--@include lib/job
+local function refuse(code, sentence) return {'!', code, sentence} end
+
+local function duplicate_of(spec)
+  local id = call('GET', P .. 'dedupe:' .. spec.dedupe)
+  local job = id and job_load(id)
+  if not job then return nil end
+  if not spec.dedupe_ttl and (job.s == 'c' or job.s == 'f' or job.s == 'x') then return nil end
+  return job
+end
+
+-- the waiting job takes the place of the new one: its data (replace), or only its time (extend)
+local function debounce(job, spec, queue)
+  if spec.debounce == 'replace' then
+    late(job, 'd', spec.data)
+    set_metadata(job, spec.metadata, spec.i or '')
+  end
+  local at = spec.run_at or (spec.delay and now + spec.delay) or now
+  if at > now and not job.pc then
+    leave_waiting(job, queue)
+    wait_until(job, queue, 'postpone', at)
+    if job:option('expires') then due_at('due', now + job:option('expires'), 'x' .. job.id) end
+  end
+end
+
+local function parents_of(spec, queue)
+  local awaited, broken = 0, false
+  for _, parent in ipairs(spec.parents or {}) do
+    local job = job_load(parent)
+    if not job then return nil end
+    if job.s == 'f' or job.s == 'x' then
+      broken = broken or spec.on_parent ~= 'run'
+    elseif job.s ~= 'c' then
+      awaited = awaited + call('SADD', P .. 'children:' .. parent, spec.id)     -- a parent named twice counts once
+    end
+  end
+  return awaited, broken
+end
+
+local function submit(spec)
+  if call('EXISTS', P .. 'j:' .. spec.id) == 1 then return {0, spec.id} end     -- the same call, repeated
+  local queue = queue_load(spec.q)
+  if queue.draining then return refuse('QUEUE_DRAINING', 'The queue takes no new jobs: it is being drained.') end
+  if spec.dedupe then
+    local first = duplicate_of(spec)
+    if first then
+      if spec.debounce and (first.s == 'w' or first.s == 'd') then debounce(first, spec, queue_load(first.q)) first:save() end
+      return {1, first.id}
+    end
+  end
+  if app.backlog >= app.max_waiting then
+    return refuse('QUEUE_FULL', 'The application has ' .. int(app.backlog) .. ' jobs waiting, as many as its maxWaiting allows; try again later.')
+  end
+  local awaited, broken = parents_of(spec, queue)
+  if not awaited then return refuse('INVALID', 'options.dependsOn names a job that does not exist.') end
+  queue_create(queue)
+  local seq = tick()
+  local job = setmetatable({id = spec.id, changed = {}}, Job)
+  for _, field in ipairs(FIELDS) do job[field] = false end
+  local at = spec.run_at or (spec.delay and now + spec.delay) or now
+  local state = (awaited > 0 or broken or at > now) and 'd' or 'w'
+  job:set('q', spec.q) job:set('s', state) job:set('n', seq8(seq))
+  if spec.p and spec.p ~= 0 then job:set('p', spec.p) end
+  for _, field in ipairs({'k', 't', 'o', 'i'}) do if spec[field] then job:set(field, spec[field]) end end
+  if spec.hk and spec.hk > 0 then job:set('hk', spec.hk) end
+  call('SET', P .. 'd:' .. spec.id, spec.blob)
+  call('ZADD', P .. 'all', int(seq), spec.id)
+  call('ZADD', P .. 'ix', 0, 's' .. state .. spec.q .. '\0' .. job.n)
+  if job.t then call('ZADD', P .. 'ix', 0, 't' .. job.t .. '\0' .. job.n) end
+  index(job, 'ZADD')
+  tally(queue, state, 1)
+  count(P .. 'm:' .. spec.q, 'submitted', 1)
+  app.backlog = app.backlog + 1
+  event(job, 'created')
+  if awaited > 0 then job:set('pc', awaited) end
+  if state == 'w' then
+    enqueue(queue, job.k, job:number('p'), job.n)
+  else
+    if at > now then job:set('tr', at) end
+    if awaited == 0 and not broken then due_at('due', at, 'd' .. job.id) end
+  end
+  if spec.expires then due_at('due', now + spec.expires, 'x' .. job.id) end
+  if broken then
+    late(job, 'e', '"a job it depends on has failed"')
+    late(job, 'c', 'PARENT_FAILED')
+    finish(job, queue, 'orphan', 'f', 'failed', '"a job it depends on has failed"')
+  end
+  if spec.dedupe then
+    if spec.dedupe_ttl then call('SET', P .. 'dedupe:' .. spec.dedupe, spec.id, 'PX', int(spec.dedupe_ttl))
+    else call('SET', P .. 'dedupe:' .. spec.dedupe, spec.id) end
+  end
+  job:save()
+  return {0, spec.id}
+end
