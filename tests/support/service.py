@@ -130,7 +130,11 @@ class Service:
         self._logs.cleanup()
 
     def __enter__(self) -> "Service":
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()
