@@ -72,6 +72,7 @@ def cors_headers(origins: tuple[str, ...], environ: dict[str, Any]) -> Headers:
     return headers
 
 
+ACCEPTED = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Api-Key, X-Application-Id, X-Request-Id"
 EXPOSED = (
     "Location, Retry-After, X-Request-Id, Idempotency-Replayed, X-RateLimit-Limit, X-RateLimit-Remaining, "
     "X-RateLimit-Reset"

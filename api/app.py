@@ -12,7 +12,7 @@ from api.context import KEY
 from api.health import Probe
 from api.hot.lane import HotLane
 from api.metrics import HttpMetrics
-from api.resources import blueprints
+from api.resources import blueprints, home
 from api.runtime import Runtime
 from api.schemas.base import ErrorSchema
 from config.settings import Settings
@@ -35,6 +35,7 @@ def create_app(
 
     ``hot_lane`` False sends also the hot routes through Flask (the tests compare both).
     """
+    store.secrets_key = settings.secrets_key or None
     runtime = Runtime(
         settings=settings,
         store=store,
@@ -74,9 +75,20 @@ def _register_hooks(app: Flask, runtime: Runtime) -> None:
         g.request_id = answers.request_id_of(request.environ)
 
     def identify() -> Response | None:
+        if request.method == "OPTIONS" and request.headers.get("Access-Control-Request-Method"):
+            return preflight()
         if request.path.startswith("/api"):
             g.caller = auth.authenticate(runtime, request.environ)
         return None
+
+    def preflight() -> Response:
+        """What browsers ask before they send a key; only configured origins get an allowing answer."""
+        answer = Response(status=204)
+        if answers.cors_headers(runtime.settings.cors_origins, request.environ)[1:]:
+            answer.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
+            answer.headers["Access-Control-Allow-Headers"] = answers.ACCEPTED
+            answer.headers["Access-Control-Max-Age"] = "600"
+        return answer
 
     def finish(response: Response) -> Response:
         for name, value in common_headers():
@@ -112,3 +124,5 @@ def _register_resources(app: Flask) -> None:
     openapi.describe(api)
     for blueprint in blueprints():
         api.register_blueprint(blueprint)
+    app.register_blueprint(home.blp)
+    openapi.complete(api, app)

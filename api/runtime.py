@@ -1,5 +1,6 @@
 """What one API process has: settings, store, limiter, waiters, metrics. Made once by ``create_app``."""
 
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -25,4 +26,5 @@ class Runtime:
     streams: Streams
     defaults: Defaults
     probe: Probe
+    stopping: threading.Event = field(default_factory=threading.Event)
     started_at: float = field(default_factory=time.monotonic)

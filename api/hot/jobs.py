@@ -69,7 +69,8 @@ def _wait_for_end(call: Call, record: JobRecord, wait_s: float) -> tuple[JobReco
     with waiters.end(call.application_id, record.id) as watch:
         while True:
             record = jobs.get(call.store, call.application_id, record.id)
-            if record.state.ended or not watch.wait(until - time.monotonic()):
+            ended = record.state.ended or call.runtime.stopping.is_set()
+            if ended or not watch.wait(until - time.monotonic()):
                 return record, []
 
 

@@ -86,8 +86,9 @@ def _take(call: Call, wish: Wish) -> Answer:
         else:
             until = time.monotonic() + wish.wait_s
             with waiters.work(call.application_id, wish.queues) as watch:
-                while not (taken := _claim(call, wish)) and watch.wait(until - time.monotonic()):
-                    pass
+                while not (taken := _claim(call, wish)) and not call.runtime.stopping.is_set():
+                    if not watch.wait(until - time.monotonic()):
+                        break
     body = b'{"success":true,"jobs":[%s],"count":%d}' % (b",".join(map(render.claimed, taken)), len(taken))
     return Answer(200, body, headers)
 

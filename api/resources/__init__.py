@@ -12,6 +12,8 @@ MODULES = (
     "queues",
     "workers",
     "operations",
+    "events",
+    "application",
     "health",
 )
 """In the order in which the documentation shows them."""

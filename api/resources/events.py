@@ -48,6 +48,8 @@ def follow() -> Response:
         try:
             yield b": connected\n\n"
             for one in events:
+                if process.stopping.is_set():
+                    return
                 yield b": still here\n\n" if one is None else _frame(one)
         finally:
             process.waiters.leave()

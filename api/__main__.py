@@ -1,0 +1,50 @@
+"""``python -m api``: the API server. Settings come from the environment."""
+
+import socket
+import sys
+
+from granian import Granian
+
+from config.server import granian_options
+from config.settings import Settings, load
+from mech_queue.model.errors import Refusal, StoreStopped
+from mech_queue.store import Store
+
+
+def main() -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    settings = load()
+    _refuse_taken_port(settings)
+    _refuse_other_store(settings)
+    Granian("api.serve:make", factory=True, **granian_options(settings)).serve()
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    """granian shares its port with others of its kind (SO_REUSEPORT), so a second start would go unnoticed."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            sentence = f"PORT {settings.port} on {settings.host} cannot be used: {error.strerror}."
+            print(f"mech-queue cannot start: {sentence}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+
+def _refuse_other_store(settings: Settings) -> None:
+    """A store that this release cannot serve ends the start; one that does not answer yet does not."""
+    store = Store.open(settings.redis_url)
+    try:
+        store.greet(initialise=True)
+    except StoreStopped as stopped:
+        print(f"mech-queue cannot start: {stopped}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Refusal:
+        pass
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    main()
