@@ -4,6 +4,7 @@
 --@allow-oom
 --@include lib/job
 --@include lib/wipe
+--@include lib/delivery
 local handled, steps = 0, {}
 
 local function with_job(id, act)
@@ -64,6 +65,26 @@ local function walk_keys(name)
   call('HSET', queue.key, 'walk', found[1])
   due_at('due', now, 'k' .. name)
 end
+-- more ended jobs of a state than the queue keeps: the oldest go, in steps
+local function trim(what)
+  local state, queue = string.sub(what, 1, 1), queue_load(string.sub(what, 2))
+  local name = 'keep_' .. STATE_NAMES[state] .. '_n'
+  local most = tonumber(call('HGET', queue.key, name) or call('HGET', P .. 'app', name) or nil)
+  local excess = most and tonumber(call('HGET', queue.key, 'n' .. state) or 0) - most or 0
+  if excess <= 0 then return end
+  local prefix, gone = 's' .. state .. queue.name .. '\0', 0
+  for _, entry in ipairs(call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, math.min(excess, 100))) do
+    local seq = int(from_seq8(string.sub(entry, #prefix + 1)))
+    local job = job_load(call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1])
+    if job:number('u') == 0 and conflicts(job) == 0 then
+      remove(job)
+      gone = gone + 1
+    else
+      due_at('end', now, job.id)
+    end
+  end
+  if excess > 100 and gone > 0 then due_at('due', now, 'n' .. what) end
+end
 -- purge: what waits goes without a trace, in steps
 local function purge(name)
   local queue, left = queue_load(name), 200
@@ -102,7 +123,10 @@ local ACTS = {
   end,
   s = function(name) repair(queue_load(name)) end,
   k = walk_keys,
+  n = trim,
   p = purge,
+  m = repair_matching,                                           -- application `~`, as is the next
+  b = function(key) endpoint_probe(queue_load('webhooks'), key) end,
   W = wipe,                                                      -- the application was deleted
 }
 for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, args.limit)) do
@@ -120,7 +144,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT',
   handled = handled + 1
   local job = job_load(id)
   if job and job.s == 'a' then
-    stall(job, queue_load(job.q))
+    if APP_ID == '~' then delivery_interrupted(job, queue_load(job.q)) else stall(job, queue_load(job.q)) end
     job:save()
   else
     call('ZREM', P .. 'act', id)

@@ -11,6 +11,7 @@ local function wake_stage(stage, task, waiting)
 end
 
 local function event(job, kind, extra)
+  if APP_ID == '~' then return end                  -- a delivery is no job that anybody subscribes to
   local letter, bit_of = EVENTS[kind][1], EVENTS[kind][2]
   local sequence = job:number('e') + 1
   job:set('e', sequence)
@@ -20,5 +21,9 @@ local function event(job, kind, extra)
   job:set('u', job:number('u') + 1)
   local waiting = call('RPUSH', S .. 'pending',
     cmsgpack.pack({APP_ID, letter, job.id, sequence, now, job:number('a'), extra}))
+  if waiting == 1 then                              -- lost wake-ups and batches are repaired by application `~`
+    call('ZADD', S .. '~:due', 'NX', int(now + 500), 'm')
+    call('ZADD', S .. 'next', 'LT', int(now + 500), '~')
+  end
   wake_stage('subscriptions', 'mech_queue.match', waiting)
 end

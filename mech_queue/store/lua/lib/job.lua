@@ -74,7 +74,7 @@ end
 local function tally(queue, state, by)
   count(queue.key, 'n' .. state, by)
   count(P .. 'app', 'n' .. state, by)
-  count(S .. 'totals', state, by)
+  if APP_ID ~= '~' then count(S .. 'totals', state, by) end    -- deliveries are no jobs to anybody outside
 end
 
 -- the only place where a state changes
@@ -154,7 +154,7 @@ local function wait_until(job, queue, action, at)
 end
 
 -- how long an ended job stays (its own option, its queue's, its application's, the service's), and how many of its
--- state the queue keeps: the oldest beyond that are due for removal now, two per end so that a lowered count catches up
+-- state the queue keeps (the oldest beyond that go in steps of due_run)
 local function retire(job, queue, to)
   local name = 'keep_' .. STATE_NAMES[to]
   local own, common = call('HMGET', queue.key, name .. '_s', name .. '_n', 'n' .. to), call('HMGET', P .. 'app', name .. '_s', name .. '_n')
@@ -162,14 +162,8 @@ local function retire(job, queue, to)
     or (to == 'x' and meta[5]) or (to == 'f' and 86400 or 3600)
   due_at('end', now + tonumber(seconds) * 1000, job.id)
   local most = tonumber(own[2] or common[2] or nil)
-  if not most then return end
   local kept = tonumber(own[3] or 0) + (deltas[queue.key] and deltas[queue.key]['n' .. to] or 0)
-  if kept <= most then return end
-  local prefix = 's' .. to .. queue.name .. '\0'
-  for _, entry in ipairs(call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, math.min(kept - most, 2))) do
-    local seq = int(from_seq8(string.sub(entry, #prefix + 1)))
-    due_at('end', now, call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1])
-  end
+  if most and kept > most then due_at('due', now, 'n' .. to .. queue.name) end
 end
 
 -- the last transition of a job; it must have left its ring or its lease already
@@ -275,5 +269,6 @@ local function remove(job)
   local dedupe = job:option('dedupe')
   if dedupe and call('GET', P .. 'dedupe:' .. dedupe) == job.id then call('DEL', P .. 'dedupe:' .. dedupe) end
   call('UNLINK', P .. 'd:' .. job.id, P .. 'j:' .. job.id, P .. 'x:' .. job.id, P .. 'logs:' .. job.id)
+  if APP_ID == '~' then call('UNLINK', P .. 'body:' .. job.id, P .. 'at:' .. job.id) end      -- lib/delivery
   tally(queue_load(job.q), job.s, -1)
 end
