@@ -5,6 +5,7 @@ import sys
 
 from granian import Granian
 
+from config import logging as log_config
 from config.server import granian_options
 from config.settings import Settings, load
 from mech_queue.model.errors import Refusal, StoreStopped
@@ -14,6 +15,7 @@ from mech_queue.store import Store
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
     settings = load()
+    log_config.configure(settings, "api")
     _refuse_taken_port(settings)
     _refuse_other_store(settings)
     Granian("api.serve:make", factory=True, **granian_options(settings)).serve()

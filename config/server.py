@@ -1,11 +1,27 @@
 """How the API is served: granian (WSGI) with enough threads for every request that waits."""
 
+import logging
 from typing import Any
 
 from config.settings import Settings
 
 SPARE_THREADS = 32
 """Threads beside those that long polls and streams may hold: a storm of polls never starves submits."""
+
+
+class NotAboutThreads(logging.Filter):
+    """Drops granian's warning about many threads: ours wait nearly all of the time, on purpose."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for that warning."""
+        return "Python threads" not in record.getMessage()
+
+
+LOGGERS: dict[str, Any] = {
+    "filters": {"not_about_threads": {"()": "config.server.NotAboutThreads"}},
+    "loggers": {"_granian": {"propagate": True, "filters": ["not_about_threads"]}},
+}
+"""granian's lines go the way of all others (config/logging.py)."""
 
 
 def granian_options(settings: Settings) -> dict[str, Any]:
@@ -29,5 +45,6 @@ def granian_options(settings: Settings) -> dict[str, Any]:
         "respawn_failed_workers": True,
         "workers_kill_timeout": settings.drain_seconds,
         "log_access": False,
-        "process_name": "mech-queue-api",
+        "log_level": "warning" if settings.log_level == "info" else settings.log_level,
+        "log_dictconfig": LOGGERS,
     }

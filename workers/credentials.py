@@ -7,7 +7,6 @@ FLOWER_BASIC_AUTH) is used instead and never written down here.
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
@@ -75,13 +74,15 @@ class Credentials:
         from mech_queue.store import Store
 
         store = Store.open(redis_url)
+        store.secrets_key = settings.secrets_key or self.values["SECRETS_KEY"]
         try:
             store.greet(initialise=True, retention=settings.retention)
             known = self._known()
             caller = applications.authenticate(store, known.api_key) if known else None
             if known and caller and caller.application_id == known.id:
                 return known
-            made = _create(applications, store, settings.secrets_key or self.values["SECRETS_KEY"])
+            created = applications.create(store, APPLICATION_NAME)
+            made = FirstApplication(created.application.id, created.api_key, created.webhook_secret)
         finally:
             store.close()
         self.update(
@@ -98,7 +99,3 @@ class Credentials:
         if not all(name in self.values for name in names):
             return None
         return FirstApplication(*(self.values[name] for name in names))
-
-
-def _create(applications: Any, store: Any, secrets_key: str) -> FirstApplication:
-    raise NotImplementedError(applications, store, secrets_key)
