@@ -7,7 +7,7 @@ from flask import Response
 import mech_queue
 from api.answers import Answer, encode
 from api.context import respond, runtime
-from api.schemas.health import HealthSchema, LiveSchema
+from api.schemas.health import ServiceHealthSchema, LiveSchema
 from api.views import Blueprint, Resource
 
 blp = Blueprint("health", __name__, description="Whether the service is well. No key is needed.")
@@ -36,8 +36,8 @@ class Health(Resource):
     """The whole picture."""
 
     @blp.doc(**OPEN)
-    @blp.response(200, HealthSchema())
-    @blp.alt_response(503, schema=HealthSchema(), description="The store cannot be reached")
+    @blp.response(200, ServiceHealthSchema())
+    @blp.alt_response(503, schema=ServiceHealthSchema(), description="The store cannot be reached")
     def get(self) -> Response:
         """Health of the service, within one second"""
         return respond(_report())
@@ -48,8 +48,8 @@ class Ready(Resource):
     """For load balancers: whether requests should come here."""
 
     @blp.doc(**OPEN)
-    @blp.response(200, HealthSchema())
-    @blp.alt_response(503, schema=HealthSchema(), description="Not ready")
+    @blp.response(200, ServiceHealthSchema())
+    @blp.alt_response(503, schema=ServiceHealthSchema(), description="Not ready")
     def get(self) -> Response:
         """Whether this process should get requests"""
         return respond(_report())

@@ -5,7 +5,7 @@ import marshmallow as ma
 from api.schemas.base import Schema
 
 
-class HealthSchema(Schema):
+class ServiceHealthSchema(Schema):
     """The state of the service; ``queues`` are jobs per status over all applications."""
 
     status = ma.fields.String(required=True, validate=ma.validate.OneOf(["healthy", "unhealthy"]))
