@@ -12,6 +12,8 @@ MODULES = (
     "queues",
     "workers",
     "operations",
+    "applications",
+    "subscriptions",
     "events",
     "application",
     "health",

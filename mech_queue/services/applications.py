@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets as random
 import threading
 import time
@@ -75,6 +76,11 @@ def ensure_master(store: Store) -> None:
 def list_(store: Store, *, limit: int = 100, cursor: str | None = None) -> tuple[list[Application], str | None]:
     """Applications by age, and the cursor of the next page; the built-in one is not among them."""
     return store.applications.page(limit, cursor)
+
+
+def is_cursor(text: str) -> bool:
+    """Whether a cursor can be one of ``list_``."""
+    return re.fullmatch(r"[0-9]{13}:[a-z0-9-]{1,64}", text) is not None
 
 
 def get(store: Store, application_id: str) -> Application:
