@@ -7,7 +7,7 @@ from flask import Response
 import mech_queue
 from api.answers import Answer, encode
 from api.context import respond, runtime
-from api.schemas.health import ServiceHealthSchema, LiveSchema
+from api.schemas.health import LiveSchema, ServiceHealthSchema
 from api.views import Blueprint, Resource
 
 blp = Blueprint("health", __name__, description="Whether the service is well. No key is needed.")
