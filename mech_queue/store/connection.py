@@ -4,6 +4,7 @@ redis-py repeats a timed-out command ten times by default; a script that is not 
 again. So nothing is retried here: ``Scripts.run`` repeats what is declared idempotent, once.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +45,46 @@ def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> "redis.Redis":
         max_connections=MAX_CONNECTIONS,
     )
     return client
+
+
+class Lines:
+    """Connections for scripts, without the client's command path, which costs more than the script's own round trip.
+
+    A stack of redis-py connections: the one used last is used next, so there are as many as calls at once.
+    Each is checked before use (the server may have closed it meanwhile) and dropped after any trouble.
+    """
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._pool: Any = client.connection_pool
+        self._free: list[Any] = []
+        self._pid = os.getpid()
+
+    def call(self, *command: Any) -> Any:
+        """Send one command and read its answer; raises what redis-py raises, repeats nothing."""
+        if self._pid != os.getpid():  # after a fork the sockets belong to the parent
+            self._free, self._pid = [], os.getpid()
+        try:
+            line = self._free.pop()
+            if line.can_read(0):
+                line.disconnect()
+        except (IndexError, redis.exceptions.ConnectionError):
+            line = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            line.send_packed_command(line.pack_command(*command), check_health=False)
+            answer = line.read_response()
+        except redis.exceptions.ResponseError:
+            self._free.append(line)
+            raise
+        except BaseException:
+            line.disconnect()
+            raise
+        self._free.append(line)
+        return answer
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while self._free:
+            self._free.pop().disconnect()
 
 
 @contextmanager

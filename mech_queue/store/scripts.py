@@ -19,7 +19,7 @@ from mech_queue.model.errors import Code, Refusal, StoreStopped
 from mech_queue.model.event import LETTERS, ORDER
 from mech_queue.model.job import TRANSITIONS
 from mech_queue.store import wakeups
-from mech_queue.store.connection import translated
+from mech_queue.store.connection import Lines, translated
 from mech_queue.store.keys import shard_of, shard_prefix
 from mech_queue.store.packing import pack
 
@@ -88,7 +88,7 @@ class Scripts:
     """Runs entry points by their hash, so that old and new processes coexist on one store."""
 
     def __init__(self, client: "redis.Redis", window: int = WINDOW) -> None:
-        self._client: Any = client
+        self._lines = Lines(client)
         self._window = window
         self._loaded: dict[str, tuple[str, str]] = {}
         self.clock: Callable[[], int] | None = None  # tests only: unix ms instead of the store's time
@@ -134,11 +134,15 @@ class Scripts:
             self.publish(application_id, answer[0])
         return answer[1]
 
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._lines.close()
+
     def _evaluate(self, sha: str, text: str, rest: tuple[Any, ...]) -> Any:
         try:
-            return self._client.execute_command("EVALSHA", sha, *rest)
+            return self._lines.call("EVALSHA", sha, *rest)
         except redis.exceptions.NoScriptError:
-            return self._client.execute_command("EVAL", text, *rest)
+            return self._lines.call("EVAL", text, *rest)
 
 
 def refusal(answer: list[bytes]) -> Refusal:

@@ -91,6 +91,7 @@ class Store:
 
     def close(self) -> None:
         """Give the connections back."""
+        self.scripts.close()
         self.redis.close()
 
     @cached_property
