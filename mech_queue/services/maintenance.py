@@ -1,6 +1,6 @@
 """The scheduler's work: moving what is due. Every step is a script, so any number of replicas may run it."""
 
-from mech_queue.services import operations
+from mech_queue.services import operations, schedules
 from mech_queue.store import Store
 from mech_queue.store.maintenance import STEP
 
@@ -14,11 +14,11 @@ def tick(store: Store) -> int:
     for _ in range(ROUNDS):
         again = []
         for shard, application_id in waiting:
-            handled, _schedules, steps = store.maintenance.run(shard, application_id)
+            handled, due, steps = store.maintenance.run(shard, application_id)
             for kind, name in steps:
                 if kind == "o":
                     operations.step(store, application_id, name)
-            moved += handled
+            moved += handled + (schedules.run_due(store, application_id, [one.decode() for one in due]) if due else 0)
             if handled >= STEP:
                 again.append((shard, application_id))
         waiting = again

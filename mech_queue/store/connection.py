@@ -30,6 +30,12 @@ _UNAVAILABLE = (
     "NOREPLICAS",
     "BUSY",
 )
+# of these redis-py takes the code out of the text
+_AWAY = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
 
 
 def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> "redis.Redis":
@@ -94,9 +100,9 @@ def translated() -> Iterator[None]:
         yield
     except redis.exceptions.ResponseError as error:
         text = str(error)
-        if "OOM" in text[:80] or "-OOM" in text:
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in text[:80] or "-OOM" in text:
             raise Refusal(Code.STORE_FULL, FULL, retry_after=5) from error
-        if text.startswith(_UNAVAILABLE):
+        if isinstance(error, _AWAY) or text.startswith(_UNAVAILABLE):
             raise Refusal(Code.STORE_UNAVAILABLE, UNAVAILABLE, retry_after=1) from error
         raise
     except (redis.exceptions.RedisError, OSError) as error:
