@@ -84,9 +84,7 @@ def test_what_could_happen_twice_is_not_repeated(receiver, client, call):
 
 
 def test_reads_and_claims_are_repeated_and_a_claim_keeps_its_nonce(receiver, client):
-    receiver.script(
-        "/api/jobs/j", [CUT, Answer(503), refused(503, "STORE_UNAVAILABLE"), Answer(200, body=b"{}")]
-    )
+    receiver.script("/api/jobs/j", [CUT, Answer(503), refused(503, "STORE_UNAVAILABLE"), Answer(200, body=b"{}")])
     with pytest.raises(KeyError):  # the empty object has no job in it
         client.jobs.get("j")
     assert len(receiver.of("/api/jobs/j")) == 4
@@ -157,9 +155,7 @@ def test_a_list_goes_on_to_its_last_page(receiver, client):
         return Answer(200, body=json.dumps({"jobs": jobs, "nextCursor": cursor}).encode())
 
     receiver.script("/api/jobs", [page(["a", "b"], "c1"), page([], "c2"), page(["c"], None)])
-    found = client.jobs.search(
-        queue="q", status=["waiting", "active"], metadata={"n": 3, "s": "3"}, page_size=2
-    )
+    found = client.jobs.search(queue="q", status=["waiting", "active"], metadata={"n": 3, "s": "3"}, page_size=2)
     assert [job.id for job in found] == ["a", "b", "c"]
     paths = [one.path for one in receiver.of("/api/jobs")]
     assert paths[0] == "/api/jobs?queue=q&status=waiting%2Cactive&limit=2&metadata.n=3&metadata.s=%223%22"

@@ -73,7 +73,10 @@ class Service:
         for role in self.roles:
             self.start_role(role)
         if "api" in self.roles:
-            wait_until(self.healthy, 30, f"a healthy API; its log: {self.log('api')}")
+            try:
+                wait_until(self.healthy, 30, "a healthy API")
+            except AssertionError as error:
+                raise AssertionError(f"{error}; its log:\n{self.log('api')}") from None
         return self
 
     def start_role(self, role: str) -> None:
