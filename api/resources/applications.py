@@ -30,7 +30,7 @@ class Applications(Resource):
 
     @master_only
     @blp.doc(**body_doc(schemas.ApplicationBodySchema(), EXAMPLE))
-    @blp.response(201, schemas.answer(schemas.NewApplicationSchema()))
+    @blp.response(201, schemas.answer(schemas.NewApplicationSchema))
     def post(self) -> Response:
         """Create an application; its key and webhook secret are shown this once"""
         no_query()
@@ -57,7 +57,7 @@ class Applications(Resource):
 
     @master_only
     @blp.doc(**PAGING)
-    @blp.response(200, schemas.answer(schemas.ApplicationSchema(), many=True))
+    @blp.response(200, schemas.answer(schemas.ApplicationSchema, many=True))
     def get(self) -> Response:
         """List applications, oldest first"""
         given, problems = query(), Problems()
@@ -76,7 +76,7 @@ class OneApplication(Resource):
     """One application."""
 
     @master_only
-    @blp.response(200, schemas.answer(schemas.FullApplicationSchema()))
+    @blp.response(200, schemas.answer(schemas.FullApplicationSchema))
     def get(self, target: str) -> Response:
         """Get an application: settings, keys, jobs by state"""
         no_query()
@@ -84,7 +84,7 @@ class OneApplication(Resource):
 
     @master_only
     @blp.doc(**body_doc(schemas.ApplicationPatchSchema(), {"settings": {"maxWaiting": 10_000}}))
-    @blp.response(200, schemas.answer(schemas.FullApplicationSchema()))
+    @blp.response(200, schemas.answer(schemas.FullApplicationSchema))
     def patch(self, target: str) -> Response:
         """Change the name, merge settings"""
         no_query()
@@ -110,14 +110,14 @@ class Keys(Resource):
     """Keys of one application."""
 
     @master_only
-    @blp.response(200, schemas.answer(schemas.KeySchema(), many=True))
+    @blp.response(200, schemas.answer(schemas.KeySchema, many=True))
     def get(self, target: str) -> Response:
         """List keys, without the keys themselves"""
         return _keys(target)
 
     @master_only
     @blp.doc(**body_doc(schemas.KeyBodySchema(), {"name": "worker", "scopes": ["jobs:work"]}, required=False))
-    @blp.response(201, schemas.answer(schemas.NewKeySchema()))
+    @blp.response(201, schemas.answer(schemas.NewKeySchema))
     def post(self, target: str) -> Response:
         """Add a key, shown this once; `replaces` an older one after an overlap"""
         return _new_key(target)
@@ -140,7 +140,7 @@ class RotateSecret(Resource):
 
     @master_only
     @blp.doc(**body_doc(schemas.OverlapSchema(), required=False))
-    @blp.response(200, schemas.answer(schemas.NewSecretSchema()))
+    @blp.response(200, schemas.answer(schemas.NewSecretSchema))
     def post(self, target: str) -> Response:
         """Make a new webhook secret; the old one signs along for a day"""
         return _rotate(target)
@@ -151,14 +151,14 @@ class OwnKeys(Resource):
     """The caller's own keys."""
 
     @requires(Scope.ADMIN)
-    @blp.response(200, schemas.answer(schemas.KeySchema(), many=True))
+    @blp.response(200, schemas.answer(schemas.KeySchema, many=True))
     def get(self) -> Response:
         """List own keys, without the keys themselves"""
         return _keys(application_id())
 
     @requires(Scope.ADMIN)
     @blp.doc(**body_doc(schemas.KeyBodySchema(), {"name": "worker", "scopes": ["jobs:work"]}, required=False))
-    @blp.response(201, schemas.answer(schemas.NewKeySchema()))
+    @blp.response(201, schemas.answer(schemas.NewKeySchema))
     def post(self) -> Response:
         """Add an own key, shown this once"""
         return _new_key(application_id())
@@ -181,7 +181,7 @@ class OwnRotateSecret(Resource):
 
     @requires(Scope.ADMIN)
     @blp.doc(**body_doc(schemas.OverlapSchema(), required=False))
-    @blp.response(200, schemas.answer(schemas.NewSecretSchema()))
+    @blp.response(200, schemas.answer(schemas.NewSecretSchema))
     def post(self) -> Response:
         """Make a new own webhook secret; the old one signs along for a day"""
         return _rotate(application_id())

@@ -20,7 +20,7 @@ from mech_queue.model.problems import Problems
 from mech_queue.model.submission import check_queue
 from mech_queue.model.subscription import MASKED, Subscription
 from mech_queue.model.times import iso
-from mech_queue.services import subscriptions
+from mech_queue.services import deliveries, subscriptions
 
 blp = Blueprint("subscriptions", __name__, description="Be told of events of jobs by signed webhooks.")
 
@@ -130,6 +130,45 @@ class RotateSecret(Resource):
         overlap_s = overlap_of(body().value)
         secret = subscriptions.rotate_secret(store(), application_id(), subscription_id, overlap_s=overlap_s)
         return respond(ok(secret=secret, overlapSeconds=overlap_s))
+
+
+@blp.route("/api/subscriptions/<subscription_id>/test")
+class Test(Resource):
+    """Try it out."""
+
+    @requires(Scope.WEBHOOKS)
+    @blp.response(200, schemas.TestedSchema())
+    def post(self, subscription_id: str) -> Response:
+        """Send a made-up event `test`, whatever the filters; signed, retried and logged like any other"""
+        no_query()
+        problems = Problems()
+        Reader(body().value, problems).only(())
+        problems.raise_any()
+        delivery_id = deliveries.send_test(store(), application_id(), subscription_id)
+        return respond(ok(message=f"Test event sent to subscription {subscription_id}", deliveryId=delivery_id))
+
+
+@blp.route("/api/subscriptions/<subscription_id>/replay")
+class Replay(Resource):
+    """Send again what it missed."""
+
+    @requires(Scope.WEBHOOKS)
+    @blp.doc(**body_doc(schemas.ReplayBodySchema(), {"since": "2030-01-31T12:00:00Z"}))
+    @blp.response(200, schemas.ReplayedSchema())
+    def post(self, subscription_id: str) -> Response:
+        """Send again what failed, was skipped or cancelled since a time"""
+        no_query()
+        given, problems = body().value, Problems()
+        reader = Reader(given, problems)
+        reader.only(("since",))
+        since_ms = reader.time("since")
+        if given.get("since") is None:
+            problems.add("since", "is required")
+        problems.raise_any()
+        assert since_ms is not None
+        count, complete = deliveries.replay_since(store(), application_id(), subscription_id, since_ms)
+        said = f"{count} deliveries are being sent again" + ("" if complete else "; there are more: ask again")
+        return respond(ok(message=said, count=count, complete=complete))
 
 
 def _change(subscription_id: str, given: dict[str, Any]) -> Response:

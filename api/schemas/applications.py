@@ -1,5 +1,6 @@
 """Shapes of applications and keys. Bodies are read by ``mech_queue.model.application``, described here."""
 
+from functools import cache
 from typing import Any
 
 import marshmallow as ma
@@ -123,11 +124,12 @@ class NewSecretSchema(Schema):
     overlap_seconds = f.Integer(required=True)
 
 
-def answer(schema: ma.Schema, *, many: bool = False) -> ma.Schema:
-    """``{"success", "data": …}`` around a schema, as the seed shows applications."""
-    data = f.List(f.Nested(schema), required=True) if many else f.Nested(schema, required=True)
+@cache
+def answer(schema: type[Schema], *, many: bool = False) -> ma.Schema:
+    """``{"success", "data": …}`` around a schema, as the seed shows applications; one per schema."""
+    data = f.List(f.Nested(schema()), required=True) if many else f.Nested(schema(), required=True)
     fields: dict[str, Any] = {"success": f.Boolean(required=True), "data": data}
     if many:
         fields |= {"count": f.Integer(required=True), "nextCursor": f.String(allow_none=True)}
-    name = type(schema).__name__.removesuffix("Schema") + ("ListAnswer" if many else "Answer")
+    name = schema.__name__.removesuffix("Schema") + ("ListAnswer" if many else "Answer")
     return Schema.from_dict(fields, name=name)()

@@ -144,3 +144,4 @@ class ReplayedSchema(Schema):
     success = f.Boolean(required=True)
     message = f.String(required=True)
     count = f.Integer(required=True)
+    complete = f.Boolean(required=True, metadata=about("False: there are more, ask again."))

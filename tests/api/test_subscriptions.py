@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from api.app import runtime_of
-from mech_queue.services import subscriptions
+from mech_queue.services import deliveries, subscriptions
 from tests.api.caller import app, new_application
 
 __all__ = ["app"]  # the fixture
@@ -151,10 +151,34 @@ def test_delete_and_after(shop):
     made = created(shop)
     path = f"/api/subscriptions/{made['id']}"
     assert shop.call("DELETE", path).status == 200
-    for method, below in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/rotate-secret")):
+    for method, below in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/rotate-secret"), ("POST", "/test")):
         body = {} if method in ("PUT", "POST") else None
         assert shop.call(method, path + below, body).status == 404, method
     assert shop.call("GET", "/api/subscriptions").body["subscriptions"] == []
+
+
+def test_a_test_is_sent_whatever_the_filters_and_the_switch(shop):
+    made = created(shop, active=False, filters={"queues": ["never"]})
+    path = f"/api/subscriptions/{made['id']}/test"
+    sent = shop.call("POST", path)
+    assert sent.status == 200 and sent.body["deliveryId"]
+    own = shop.call("GET", "/api/application").body["application"]["id"]
+    delivery = deliveries.get(runtime_of(shop.app).store, own, sent.body["deliveryId"])
+    assert (delivery.event, delivery.subscription_id) == ("test", made["id"])
+    assert shop.call("GET", f"/api/subscriptions/{made['id']}").body["subscription"]["triggerCount"] == 1
+    assert shop.call("POST", path, {"event": "failed"}).status == 422
+
+
+def test_replay_needs_a_time_and_an_active_subscription(shop):
+    made = created(shop)
+    path = f"/api/subscriptions/{made['id']}"
+    replayed = shop.call("POST", f"{path}/replay", {"since": "2020-01-01T00:00:00Z"})
+    assert replayed.status == 200 and (replayed.body["count"], replayed.body["complete"]) == (0, True)
+    for body in ({}, {"since": "yesterday"}, {"since": None}, {"from": "2020-01-01T00:00:00Z"}):
+        refused = shop.call("POST", f"{path}/replay", body)
+        assert (refused.status, refused.body["code"]) == (422, "INVALID"), body
+    shop.call("PATCH", path, {"active": False})
+    assert shop.call("POST", f"{path}/replay", {"since": "2020-01-01T00:00:00Z"}).status == 409
 
 
 def test_a_secret_rotates(shop):

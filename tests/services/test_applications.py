@@ -2,10 +2,13 @@
 
 import pytest
 
+from mech_queue.model import strict_json
 from mech_queue.model.application import ALL_SCOPES, DEFAULT_SCOPES, MASTER, ApplicationSettings, RateLimit, Scope
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobSpec
-from mech_queue.services import applications, jobs, maintenance, subscriptions
+from mech_queue.model.schedule import ScheduleSpec, parse_schedule
+from mech_queue.model.submission import Defaults
+from mech_queue.services import applications, jobs, maintenance, schedules, subscriptions
 from mech_queue.store import Store, keys
 from tests.support.waiting import wait_until
 
@@ -16,6 +19,13 @@ def refused(code: Code, call, *args, **named) -> Refusal:
         call(*args, **named)
     assert caught.value.code == code
     return caught.value
+
+
+def hourly() -> ScheduleSpec:
+    """A schedule that is not due for long."""
+    text = b'{"name":"s","every":3600000,"job":{"queue":"q0","data":1}}'
+    parsed = strict_json.parse(text)
+    return parse_schedule(parsed.value, parsed.members, Defaults())
 
 
 def another_process(store: Store) -> Store:
@@ -242,6 +252,7 @@ def test_a_deleted_application_stops_at_once_and_leaves_nothing(store, monkeypat
         spec = JobSpec(f"q{n % 3}", fields=(("n", str(n)),), concurrency_key=f"k{n % 2}" if n % 5 else None)
         spec.delay_ms = 60_000 if n % 7 == 0 else None
         jobs.submit(store, application_id, spec)
+    schedules.create(store, application_id, hourly())
     claimed = jobs.claim(store, application_id, ["q0", "q1"], limit=3, worker_id="w").jobs
     assert len(claimed) == 3
     jobs.submit(store, kept.application.id, JobSpec("q0"))

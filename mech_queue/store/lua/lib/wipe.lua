@@ -41,11 +41,22 @@ local function wipe_queues(most)
   return #names
 end
 
+local function wipe_schedules(most)
+  local ids = call('ZRANGE', P .. 'sch', 0, most - 1)
+  for _, id in ipairs(ids) do
+    call('ZREM', P .. 'sch', id)
+    call('UNLINK', P .. 'sch:' .. id, P .. 'runs:' .. id)
+  end
+  return #ids
+end
+
 local function wipe()
   if call('HEXISTS', P .. 'about', 'deleted') == 0 then return end
+  call('UNLINK', P .. 'schedules')                  -- they submit nothing more meanwhile
   local done = wipe_jobs(200)
   if done == 0 then done = wipe_subscriptions(100) end
   if done == 0 then done = wipe_queues(100) end
+  if done == 0 then done = wipe_schedules(100) end
   if done > 0 then due_at('due', now, 'W') return end
   app.wiped = true
 end
@@ -53,7 +64,7 @@ end
 -- instead of commit after the last step: nothing of the application may be written again
 local function wiped(result)
   call('UNLINK', P .. 'about', P .. 'app', P .. 'keys', P .. 'all', P .. 'ix', P .. 'act', P .. 'due', P .. 'end',
-    P .. 'schedules', P .. 'ab', P .. 'res', P .. 'ev', P .. 'subs', P .. 'workers')
+    P .. 'schedules', P .. 'ab', P .. 'res', P .. 'ev', P .. 'subs', P .. 'workers', P .. 'hooks')
   call('ZREM', S .. 'next', APP_ID)
   return {0, result}
 end
