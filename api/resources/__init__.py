@@ -14,6 +14,7 @@ MODULES = (
     "operations",
     "applications",
     "subscriptions",
+    "schedules",
     "events",
     "application",
     "health",

@@ -31,7 +31,7 @@ class QueueRow:
 
 @dataclass(slots=True)
 class ApplicationRow:
-    """One application: its queues, webhook counters (``m:webhooks``) and the workers seen since the time asked for."""
+    """One application: its queues, webhook counters (``hooks``) and the workers seen since the time asked for."""
 
     id: str
     queues: list[QueueRow] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Metrics:
         with translated():
             pipe = self._store.redis.pipeline(transaction=False)
             pipe.smembers(place + b"queues")
-            pipe.hgetall(place + b"m:webhooks")
+            pipe.hgetall(place + b"hooks")
             pipe.zrangebyscore(place + b"workers", seen_since_ms, "+inf")
             names, webhooks, seen = pipe.execute()
         row = ApplicationRow(application_id, webhooks=_numbers(webhooks))

@@ -124,15 +124,15 @@ def test_no_job_waits_no_age(store: Store) -> None:
 
 def test_webhook_calls_of_an_application(store: Store) -> None:
     listed(store)
-    counts = {"call:completed:delivered": 3, "call:failed:failed": 1, "send:count": 4, "send:sum": 1300}
-    counts |= {"send:100": 3, "send:1000": 1, "submitted": 9}
-    store.redis.hset(keys.prefix(APPLICATION) + b"m:webhooks", mapping=counts)
+    counts = {"call:completed:success": 3, "call:failed:failed": 1, "send:count": 4, "send:sum": 1300}
+    counts |= {"send:100": 3, "send:1000": 1}
+    store.redis.hset(keys.prefix(APPLICATION) + b"hooks", mapping=counts)
 
     with exporter(store) as address:
         samples = scrape(address)
 
     whose = {"application": APPLICATION}
-    assert one(samples, "queue_webhook_calls_total", **whose, event="completed", status="delivered") == 3
+    assert one(samples, "queue_webhook_calls_total", **whose, event="completed", status="success") == 3
     assert one(samples, "queue_webhook_calls_total", **whose, event="failed", status="failed") == 1
     assert one(samples, "queue_webhook_duration_seconds_sum", **whose) == pytest.approx(1.3)
     assert one(samples, "queue_webhook_duration_seconds_bucket", **whose, le="0.1") == 3
