@@ -27,12 +27,14 @@ def search(store: Store, application_id: str, query: JobQuery) -> JobPage:
     while True:
         args["limit"], args["bytes"] = query.limit - len(page.jobs), left
         jobs, cursor, _ = store.jobs.search(application_id, args)
+        if query.task:  # the queue's own entry stands also for jobs of that queue with another task
+            jobs = [job for job in jobs if job.task == query.task]
         page.jobs += jobs
         left -= sum(len(job.data) + len(job.metadata) + len(job.result or b"") for job in jobs)
         if not cursor:
             return page
         if len(page.jobs) >= query.limit or left <= 0 or time.monotonic() > until:
-            page.next_cursor = _text(cursor)
+            page.next_cursor = cursor_text(cursor)
             return page
         args["cursor"] = cursor
 
@@ -57,7 +59,7 @@ def _arguments(query: JobQuery) -> dict[str, Any]:
         "groups": groups,
         "states": letters if letters and not query.queue else "",
         "ascending": query.order == "asc",
-        "cursor": _raw(query.cursor) if query.cursor else b"",
+        "cursor": cursor_raw(query.cursor) if query.cursor else b"",
         "low": (query.submitted_after or 0) * 1024,
         "high": query.submitted_before * 1024 - 1 if query.submitted_before else HIGHEST,
         "budget": BUDGET,
@@ -69,20 +71,22 @@ def _upcoming(store: Store, application_id: str, query: JobQuery) -> JobPage:
     assert query.queue is not None
     offset = 0
     if query.cursor:
-        raw = _raw(query.cursor)
+        raw = cursor_raw(query.cursor)
         offset = int.from_bytes(raw, "big")
     jobs, shown = store.jobs.upcoming(application_id, query.queue, offset, query.limit + 1, PAGE_BYTES)
     page = JobPage(jobs[: query.limit])
     if len(jobs) > query.limit or (shown and len(jobs) < shown):
-        page.next_cursor = _text((offset + len(page.jobs)).to_bytes(8, "big"))
+        page.next_cursor = cursor_text((offset + len(page.jobs)).to_bytes(8, "big"))
     return page
 
 
-def _text(cursor: bytes) -> str:
+def cursor_text(cursor: bytes) -> str:
+    """A place in a list, as callers see it."""
     return base64.urlsafe_b64encode(cursor).decode().rstrip("=")
 
 
-def _raw(cursor: str) -> bytes:
+def cursor_raw(cursor: str) -> bytes:
+    """The inverse of ``cursor_text``. Raises Refusal(INVALID) for what this service did not make."""
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except ValueError:
