@@ -99,15 +99,17 @@ class Attempt:
 
 @dataclass(slots=True)
 class DeliveryRecord:
-    """A delivery as the API shows it. ``url`` is masked (no query). Times are unix ms."""
+    """A delivery as the store knows it; ``url`` is shown without its query. Times are unix ms."""
 
     id: str
     application_id: str
     job_id: str
     event: str
     state: DeliveryState
-    url: str
+    url: str = field(repr=False)
     subscription_id: str | None
+    sequence: int
+    queue: str
     created_ms: int
     attempt: int = 0
     next_attempt_ms: int | None = None

@@ -1,5 +1,6 @@
 -- Take up to args.limit events of the shard for matching, under a lease; batches whose worker died come first.
---   Run for application `~`. args: batch (new id), limit, lease (ms), bytes
+--   Run for application `~`. args: batch (new id), limit, lease (ms)
+--   jobs beyond some 4 MiB go back to the front of the list, with their events
 --   <S>matching zset: lease end -> batch   <S>batch:<id> list of events
 --   answer: {batch id, events, {job view, …} as {application, id, fields…}} or {}
 --@include lib/view
@@ -14,10 +15,8 @@ end
 call('ZADD', S .. 'matching', int(now + args.lease), batch)
 local events = call('LRANGE', key, 0, -1)
 if #events == 0 then call('ZREM', S .. 'matching', batch) return commit({}) end
-local waiting = call('LLEN', S .. 'pending')
-if waiting > 0 then wake_stage('subscriptions', 'mech_queue.match', waiting) end
 local jobs, seen, weight = {}, {}, 0
-for _, packed in ipairs(events) do
+for n, packed in ipairs(events) do
   local entry = cmsgpack.unpack(packed)
   local name = entry[1] .. entry[3]
   if not seen[name] then
@@ -25,8 +24,23 @@ for _, packed in ipairs(events) do
     P = S .. entry[1] .. ':'
     queues = {}
     local shown = view(entry[3])
-    if shown then jobs[#jobs + 1] = {entry[1], shown} end
+    if shown then
+      jobs[#jobs + 1] = {entry[1], shown}
+      weight = weight + #shown[3]
+      for _, text in ipairs(shown[4]) do weight = weight + #text end
+    end
+  end
+  if weight > 4194304 and n < #events then
+    for at = #events, n + 1, -1 do
+      call('LPUSH', S .. 'pending', events[at])
+      events[at] = nil
+    end
+    call('LTRIM', key, 0, n - 1)
+    break
   end
 end
 P = S .. APP_ID .. ':'
+queues = {}
+local waiting = call('LLEN', S .. 'pending')
+if waiting > 0 then wake_stage('subscriptions', 'mech_queue.match', waiting) end
 return commit({batch, events, jobs})

@@ -1,0 +1,46 @@
+-- How an attempt ended, written down with everything that follows from it; a second report of one lease changes nothing.
+--   Run for application `~`. args: id, token, and
+--     ok, status, code, error, ms, excerpt, truncated, delay (ms to the next attempt; nil: that was the last),
+--     hold (ms for which nothing more goes to the endpoint), gone (410); or drop cancelled|skipped: nothing was sent
+--   answer: 1, or 0 when the lease is another's
+--@allow-oom
+--@include lib/delivery
+local job = job_load(args.id)
+if not job or job.s ~= 'a' or job.l ~= args.token then return commit(0) end
+local queue, about = webhooks_queue(), delivery_about(args.id)
+local prefix, subscription = S .. about[2] .. ':', about[7]
+
+local function drop()
+  job:set('a', job:number('a') - 1)
+  late(job, 'c', args.drop)
+  finish(job, queue, 'cancel', 'x')
+end
+
+local function settle_subscription()
+  if subscription == '' then return end
+  if args.gone then subscription_disable(prefix, subscription, 'gone') end
+  local fails, since = subscription_result(prefix, subscription, args.ok)
+  if not args.ok and fails and fails >= FAILING_LEAST and now - since >= FAILING_MS then
+    subscription_disable(prefix, subscription, 'failing')
+  end
+end
+
+local function settle()
+  log_attempt(job, args)
+  tally_call(about, args.ok and 'success' or 'failed', args.ms)
+  endpoint_result(queue, job.k, args.ok, args.hold)
+  settle_subscription()
+  if args.ok then
+    finish(job, queue, 'complete', 'c')
+    return
+  end
+  job:set('f', job:number('f') + 1)
+  if args.delay then wait_until(job, queue, 'fail', now + args.delay) else finish(job, queue, 'fail', 'f') end
+end
+
+leave_active(job, queue)
+job:set('l', false)
+if args.drop then drop() else settle() end
+job:save()
+refill(queue)
+return commit(1)
