@@ -6,6 +6,7 @@ from typing import Any
 from api import bodies
 from api.runtime import Runtime
 from mech_queue.model.application import Caller
+from mech_queue.model.problems import invalid
 from mech_queue.model.strict_json import Parsed
 from mech_queue.store import Store
 
@@ -38,7 +39,7 @@ class Call:
         """Refuse any query name."""
         if self.environ.get("QUERY_STRING"):
             for name in self.query():
-                raise bodies.invalid(name, "is not a known name here")
+                raise invalid(name, "is not a known name here")
 
     def object(self) -> Parsed:
         """The body, which must be an object."""

@@ -87,8 +87,8 @@ class SliceStorage(Storage):
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count the current request; more than the limit when it is over."""
         hops = self._runtime.settings.trusted_proxy_hops
-        g.standing = count(self._runtime, g.caller, address_of(request.environ, hops))
-        return g.standing.limit - g.standing.remaining if g.standing.allowed else g.standing.limit + 1
+        standing = g.standing = count(self._runtime, g.caller, address_of(request.environ, hops))
+        return standing.limit - standing.remaining if standing.allowed else standing.limit + 1
 
     def get(self, key: str) -> int:
         """How many the current request's caller made in this window, as far as this process knows."""

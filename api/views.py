@@ -12,6 +12,7 @@ from webargs.flaskparser import FlaskParser
 from api import bodies
 from api.call import Call
 from api.context import caller, runtime
+from mech_queue.model.problems import invalid
 from mech_queue.model.strict_json import Parsed
 
 
@@ -64,7 +65,7 @@ def query() -> dict[str, str]:
 def no_query() -> None:
     """Refuse any query name, for addresses that know none."""
     for name in query():
-        raise bodies.invalid(name, "is not a known name here")
+        raise invalid(name, "is not a known name here")
 
 
 def call(target: str = "") -> Call:

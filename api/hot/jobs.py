@@ -6,11 +6,12 @@ import time
 from api import render
 from api.answers import Answer, Headers
 from api.auth import demand_queue
-from api.bodies import invalid, parse_body
+from api.bodies import parse_body
 from api.call import Call
 from api.reports import parse_update
 from mech_queue.model.checks import check_key
 from mech_queue.model.job import JobRecord, Reported, Started
+from mech_queue.model.problems import invalid
 from mech_queue.model.submission import parse_submission
 from mech_queue.model.times import iso
 from mech_queue.services import jobs

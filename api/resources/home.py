@@ -76,4 +76,5 @@ def docs_file(name: str) -> Response:
     response = Response((STATIC / path).read_bytes(), content_type=content_type)
     response.add_etag()
     response.headers["Cache-Control"] = "no-cache"  # may be kept, must be asked for (ETag)
-    return response.make_conditional(request.environ)
+    response.make_conditional(request.environ)
+    return response

@@ -1,5 +1,7 @@
 """Shapes of jobs. Bodies of submits and reports are read by ``mech_queue.model`` (exact texts), described here."""
 
+from typing import Any
+
 import marshmallow as ma
 
 from api.schemas.base import Schema
@@ -17,7 +19,7 @@ def about(text: str) -> dict[str, str]:
     return {"description": text}
 
 
-QUEUE_FIELD = {
+QUEUE_FIELD: dict[str, Any] = {
     "required": True,
     "validate": ma.validate.Regexp(f"^{QUEUE_NAME.pattern}$"),
     "metadata": about("Created on first use."),

@@ -54,7 +54,8 @@ class Reader:
             return None
         number = whole_number(value)
         if number is None or not least <= number <= most:
-            return self._add(name, f"must be an integer from {least} to {most}")
+            self._add(name, f"must be an integer from {least} to {most}")
+            return None
         return number
 
     def duration(self, name: str, least: int = 0) -> int | None:
@@ -64,7 +65,8 @@ class Reader:
             return None
         number = whole_number(value)
         if number is None or not least <= number <= MAX_DURATION_MS:
-            return self._add(name, f"must be a number of ms from {least} to {MAX_DURATION_MS}")
+            self._add(name, f"must be a number of ms from {least} to {MAX_DURATION_MS}")
+            return None
         return number
 
     def number(self, name: str, least: float, most: float) -> float | None:
@@ -73,7 +75,8 @@ class Reader:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            return self._add(name, f"must be a number from {least} to {most}")
+            self._add(name, f"must be a number from {least} to {most}")
+            return None
         return float(value)
 
     def text(self, name: str, longest: int) -> str | None:
@@ -82,14 +85,16 @@ class Reader:
         if value is None:
             return None
         if not isinstance(value, str) or not 1 <= len(value) <= longest:
-            return self._add(name, f"must be a string of 1 to {longest} characters")
+            self._add(name, f"must be a string of 1 to {longest} characters")
+            return None
         return value
 
     def boolean(self, name: str) -> bool | None:
         """True or false."""
         value = self.value.get(name)
         if value is not None and not isinstance(value, bool):
-            return self._add(name, "must be true or false")
+            self._add(name, "must be true or false")
+            return None
         return value
 
     def key(self, name: str) -> str | None:
@@ -98,7 +103,10 @@ class Reader:
         if value is None:
             return None
         sentence = check_key(value)
-        return self._add(name, sentence) if sentence else str(value)
+        if sentence:
+            self._add(name, sentence)
+            return None
+        return str(value)
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
         """One of a few words."""
@@ -106,7 +114,8 @@ class Reader:
         if value is None:
             return None
         if not isinstance(value, str) or value not in choices:
-            return self._add(name, f"must be one of: {', '.join(choices)}")
+            self._add(name, f"must be one of: {', '.join(choices)}")
+            return None
         return value
 
     def time(self, name: str) -> int | None:
@@ -116,7 +125,8 @@ class Reader:
             return None
         ms = parse_iso(value) if isinstance(value, str) else None
         if ms is None:
-            return self._add(name, "must be a time such as 2030-01-31T12:00:00Z")
+            self._add(name, "must be a time such as 2030-01-31T12:00:00Z")
+            return None
         return ms
 
     def _add(self, name: str, sentence: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from api.app import create_app, runtime_of
 from config.settings import Settings
@@ -30,7 +29,7 @@ class Api:
     application_id: str = ""
     key_id: str = ""
 
-    def send(self, method: str, path: str, body: Any = None, **headers: str) -> TestResponse:
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """One request; header names with _ for -."""
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if body is None:
@@ -38,19 +37,19 @@ class Api:
         data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
         return self.client.open(path, method=method, data=data, headers={**JSON, **sent})
 
-    def get(self, path: str, **headers: str) -> TestResponse:
+    def get(self, path: str, **headers: str) -> Any:
         return self.send("GET", path, **headers)
 
-    def post(self, path: str, body: Any = None, **headers: str) -> TestResponse:
+    def post(self, path: str, body: Any = None, **headers: str) -> Any:
         return self.send("POST", path, body, **headers)
 
-    def put(self, path: str, body: Any = None, **headers: str) -> TestResponse:
+    def put(self, path: str, body: Any = None, **headers: str) -> Any:
         return self.send("PUT", path, body, **headers)
 
-    def patch(self, path: str, body: Any = None, **headers: str) -> TestResponse:
+    def patch(self, path: str, body: Any = None, **headers: str) -> Any:
         return self.send("PATCH", path, body, **headers)
 
-    def delete(self, path: str, **headers: str) -> TestResponse:
+    def delete(self, path: str, **headers: str) -> Any:
         return self.send("DELETE", path, **headers)
 
     def submit(self, queue: str = "email", **more: Any) -> str:

@@ -100,7 +100,7 @@ def test_only_the_master_key_opens_applications(app):
         ("DELETE", f"/api/applications/{own}/keys/key-1"),
         ("POST", f"/api/applications/{own}/rotate-webhook-secret"),
     ):
-        body = {} if method in ("POST", "PATCH") else None
+        body: dict[str, object] | None = {} if method in ("POST", "PATCH") else None
         assert shop.call(method, path, body).status == 403, path
         assert Caller(app, "sk_wrong").call(method, path, body).status == 401, path
         assert Caller(app, None).call(method, path, body).status == 401, path
@@ -141,7 +141,13 @@ def test_keys_are_added_listed_replaced_and_revoked(app):
     assert master(app).call("DELETE", f"{path}/{reader.body['data']['id']}").status == 200
     assert limited.call("GET", "/api/jobs").status == 401
     assert master(app).call("DELETE", f"{path}/{reader.body['data']['id']}").status == 404
-    for body in ({"scopes": ["jobs:everything"]}, {"scopes": []}, {"overlapSeconds": -1}, {"scope": ["admin"]}):
+    wrong: list[dict[str, object]] = [
+        {"scopes": ["jobs:everything"]},
+        {"scopes": []},
+        {"overlapSeconds": -1},
+        {"scope": ["admin"]},
+    ]
+    for body in wrong:
         assert master(app).call("POST", path, body).status == 422, body
     assert master(app).call("POST", path, {"replaces": "key-unknown"}).status == 404
 

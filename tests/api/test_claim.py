@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_jobs_are_claimed_in_order_with_a_lease(api: Api) -> None:
 
 def test_a_claim_without_body_takes_one(api: Api) -> None:
     first, _ = api.submit(), api.submit()
-    answer = api.client.post("/api/queues/email/claim", headers=api.headers)
+    answer: Any = api.client.post("/api/queues/email/claim", headers=api.headers)
     assert [job["id"] for job in answer.json["jobs"]] == [first]
 
 
@@ -85,7 +86,9 @@ def test_a_queue_that_is_not_allowed_cannot_be_claimed(world: World) -> None:
     assert answer.json["code"] == "QUEUE_NOT_ALLOWED"
 
 
-def _in_background(api: Api, world: World, path: str, body: dict[str, object] | None) -> tuple[list[object], threading.Thread]:
+def _in_background(
+    api: Api, world: World, path: str, body: dict[str, object] | None
+) -> tuple[list[object], threading.Thread]:
     found: list[object] = []
     own = Api(world.app.test_client(), api.headers)
 

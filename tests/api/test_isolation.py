@@ -137,6 +137,11 @@ def without_ids(answer: Answer, asked: str) -> bytes:
     return re.sub(rb'"requestId":"[^"]*"', b'"requestId":""', answer.raw).replace(asked.encode(), b"ID")
 
 
+def path_of(rule: Rule, ids: dict[str, str]) -> str:
+    """The address of a rule with its variables filled in."""
+    return re.sub(r"<(\w+)>", lambda found: ids[found[1]], str(rule))
+
+
 def view_of(app: Flask, method: str, rule: Rule) -> Any:
     """The function that answers a method of a rule."""
     view = app.view_functions[rule.endpoint]
@@ -155,7 +160,7 @@ def test_anothers_things_look_like_nothing_on_every_route(app, owner):
         body = {} if body is None and method in ("POST", "PUT", "PATCH") else body
         answers = []
         for asked in ({name: owner.ids[name] for name in rule.arguments}, dict.fromkeys(rule.arguments, UNKNOWN_ID)):
-            path = re.sub(r"<(\w+)>", lambda found, asked=asked: asked[found[1]], str(rule))
+            path = path_of(rule, asked)
             answer = stranger(app).call(method, path, body)
             text = answer.raw
             for value in asked.values():
@@ -275,7 +280,7 @@ def test_the_master_key_acts_for_one_application_at_a_time(app, owner):
     """Without X-Application-Id it acts for the built-in one, which owns none of this."""
     for method, rule in routes(app):
         if method == "GET" and rule.arguments and str(rule).startswith(("/api/jobs/", "/api/subscriptions/")):
-            path = re.sub(r"<(\w+)>", lambda found: owner.ids[found[1]], str(rule))
+            path = path_of(rule, owner.ids)
             assert master(app).call(method, path).status == 404, path
     assert master(app).call("GET", "/api/jobs").body["jobs"] == []
 

@@ -83,7 +83,11 @@ def test_one_queue_and_waiting_comes_as_workers_will_get_it(api: Api) -> None:
 
 def test_pages_follow_each_other_without_gap_or_double(api: Api) -> None:
     jobs = [api.submit(metadata={"odd": n % 2}) for n in range(9)]
-    for query, wanted in (("order=asc", jobs), ("metadata.odd=1", jobs[1::2][::-1]), ("queue=email&status=waiting", jobs)):
+    for query, wanted in (
+        ("order=asc", jobs),
+        ("metadata.odd=1", jobs[1::2][::-1]),
+        ("queue=email&status=waiting", jobs),
+    ):
         found: list[str] = []
         path = f"/api/jobs?limit=2&{query}"
         while True:

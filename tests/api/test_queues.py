@@ -64,7 +64,7 @@ def test_settings_are_kept_shown_and_taken_away(api: Api) -> None:
     answer = api.patch("/api/queues/new", settings)
     assert (answer.status_code, answer.json["queue"]["settings"]) == (200, settings)
     assert api.get("/api/queues/new").json["queue"]["settings"] == settings
-    nothing = {name: None for name in settings}
+    nothing = dict.fromkeys(settings)
     cleared = api.patch("/api/queues/new", nothing).json["queue"]["settings"]
     assert cleared == {**nothing, "paused": False, "retention": dict.fromkeys(settings["retention"])}  # type: ignore[call-overload]
 

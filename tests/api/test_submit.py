@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_an_unknown_query_name_is_422(api: Api) -> None:
 
 
 def test_a_body_without_its_type_is_415_and_the_answer_shows_the_right_curl(api: Api) -> None:
-    answer = api.client.post("/api/jobs", data="{}", headers=api.headers)
+    answer: Any = api.client.post("/api/jobs", data="{}", headers=api.headers)
     assert (answer.status_code, answer.json["code"]) == (415, "NOT_JSON")
     assert "Content-Type: application/json" in answer.json["details"]["curl"]
 
