@@ -1,8 +1,11 @@
 """The client against the real service: everything that a producer and an operator ask."""
 
+import threading
+
 import pytest
 
 from mech_queue.client import Client, Code, JobHandle, NewJob, Refusal
+from tests.support import wait_until
 from tests.support.service import Service
 
 
@@ -137,7 +140,7 @@ def test_queues_are_read_and_steered(service):
         assert admin.work.claim("email") == []
         assert admin.queues.get("email")["paused"] is True
         admin.queues.resume("email")
-        assert admin.queues.change("email", concurrency=1)["concurrency"] == 1
+        assert admin.queues.change("email", concurrency=1)["settings"]["concurrency"] == 1
         assert admin.queues.stats("email")["waiting"] == 1
         assert [queue["name"] for queue in admin.queues.list()] == ["email"]
         admin.queues.drain("email")
@@ -187,9 +190,27 @@ def test_health_and_workers(client):
     assert "w-7" in str(list(client.workers()))
 
 
-def test_events_are_streamed(client):
-    handle = client.submit("email", 1)
-    stream = client.events(last_event_id="0")
-    event = next(stream)
-    stream.close()
-    assert (event["event"], event["data"]["jobId"]) == ("created", handle.id)
+def test_events_are_streamed_and_resumed(client):
+    # given a stream that somebody reads
+    events: list[dict] = []
+    reader = threading.Thread(target=lambda: events.append(next(client.events(queue="watched"))))
+    reader.start()
+    # when jobs are submitted, then the first that comes after the stream began arrives
+    handles = {}
+
+    def arrived() -> bool:
+        handle = client.submit("watched", 1)
+        handles[handle.id] = handle
+        client.submit("other", 1)
+        return bool(events)
+
+    wait_until(arrived)
+    reader.join()
+    assert events[0]["event"] == "created"
+    assert events[0]["data"]["jobId"] in handles
+    # and a stream that resumes there goes on with the next event
+    handles[events[0]["data"]["jobId"]].cancel()
+    following = client.events(last_event_id=events[0]["id"], events="cancelled")
+    event = next(following)
+    following.close()
+    assert (event["event"], event["data"]["jobId"]) == ("cancelled", events[0]["data"]["jobId"])

@@ -1,0 +1,18 @@
+"""A user's Celery app, whose plain task serves the queue ``native``."""
+
+import os
+import time
+
+from celery import Celery
+
+import mech_queue.celery
+
+app = Celery("user", broker=os.environ["REDIS_URL"])
+mech_queue.celery.install(app)
+
+
+@app.task(name="native")
+def native(number: int) -> dict[str, int]:
+    """What the HTTP worker of these tests does, too: a little time, and the data back."""
+    time.sleep(0.01)
+    return {"number": number}

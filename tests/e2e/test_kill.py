@@ -1,0 +1,203 @@
+"""kill -9 of everything, restarts, wiped Celery queues: no job and no event is lost.
+
+``SHOW_JOBS=10000 make pytest PYTEST=tests/e2e/test_kill.py`` is the long form of the closing show.
+"""
+
+import itertools
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from mech_queue.client import Client, Job, Refusal, Unreachable
+from tests.e2e.processes import UserWorkers
+from tests.support import Receiver, wait_until
+from tests.support.service import ROLES, Service
+
+JOBS = int(os.environ.get("SHOW_JOBS", "400"))
+QUEUES = ("http", "native")
+BETWEEN_KILLS_S = 1.5
+DEADLINE_S = 60 + JOBS / 20
+"""After the last kill a delivery may be held by a dead worker's lease for half a minute."""
+
+
+@pytest.fixture
+def own_service() -> Iterator[Service]:
+    """A service for this test alone, whose store writes to disk."""
+    with Service(persistent=True) as running:
+        yield running
+
+
+@contextmanager
+def in_background(function: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run ``function`` in a thread until the block ends; its failure fails the block."""
+    closing = threading.Event()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function(closing)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+def submit(client: Client, number: int, webhooks: dict[str, str]) -> str:
+    """Submit one job, come what may: after a lost answer the same key makes no second job."""
+    queue = QUEUES[number % 2]
+    while True:
+        try:
+            data = {"number": number}
+            key = f"job-{number}"
+            return client.submit(queue, data, webhooks=webhooks, idempotency_key=key, attempts=3, maxStalls=50).id
+        except (Unreachable, Refusal) as error:
+            if isinstance(error, Refusal) and error.status < 500:
+                raise
+
+
+def ended(client: Client) -> int:
+    """How many jobs have completed; 0 while nobody answers."""
+    try:
+        return sum(client.queues.get(queue)["counts"]["completed"] for queue in QUEUES)
+    except (Unreachable, Refusal):
+        return 0
+
+
+def all_jobs(client: Client) -> list[Job]:
+    return list(client.jobs.search(page_size=1000))
+
+
+def assert_each_job_ended_once(client: Client, receiver: Receiver, ids: list[str]) -> None:
+    """The jobs, the counts and the webhooks tell the same story."""
+    jobs = all_jobs(client)
+    assert Counter(job.id for job in jobs) == Counter(ids)
+    assert {job.status for job in jobs} == {"completed"}
+    assert all(job.result == {"number": job.data["number"]} for job in jobs)
+    for queue in QUEUES:
+        counts = client.queues.get(queue)["counts"]
+        assert counts["completed"] == sum(job.queue == queue for job in jobs)
+        assert [counts[name] for name in ("waiting", "active", "delayed", "failed", "cancelled")] == [0] * 5
+    # a delivery that was cut by a kill comes again under the same id; a second event would have its own
+    webhooks = {one.headers["webhook-id"]: one.json()["jobId"] for one in receiver.of("/completed")}
+    assert Counter(webhooks.values()) == Counter(ids)
+
+
+def test_ten_thousand_jobs_while_everything_is_killed(own_service, receiver, tmp_path):
+    application = own_service.application()
+    kills: Counter[str] = Counter()
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(own_service.url, application.api_key, retries=1))
+        workers = stack.enter_context(UserWorkers(own_service, application, tmp_path))
+        for name in QUEUES:
+            workers.start(name)
+
+        def kill_in_turn(closing: threading.Event) -> None:
+            for name in itertools.cycle((*ROLES, *QUEUES)):
+                if closing.wait(BETWEEN_KILLS_S):
+                    return
+                owner = workers if name in QUEUES else own_service
+                kill, start = (
+                    (owner.kill, owner.start) if isinstance(owner, UserWorkers) else (owner.kill_role, owner.start_role)
+                )
+                kill(name)
+                start(name)
+                kills[name] += 1
+
+        # given jobs for an HTTP worker and a native one, submitted while one process after the other is killed
+        with in_background(kill_in_turn):
+            webhooks = {"completed": receiver.url("/completed")}
+            ids = [submit(client, number, webhooks) for number in range(JOBS)]
+            assert len(set(ids)) == JOBS
+            wait_until(lambda: min(kills[name] for name in (*ROLES, *QUEUES)) >= 1, DEADLINE_S, "kills of each")
+        # when they are left in peace
+        try:
+            wait_until(lambda: ended(client) >= JOBS, DEADLINE_S, "all jobs end")
+            wait_until(
+                lambda: len({one.headers["webhook-id"] for one in receiver.of("/completed")}) >= JOBS,
+                DEADLINE_S,
+                "all webhooks arrive",
+            )
+        except AssertionError as error:
+            logs = "\n".join(workers.log(name) for name in QUEUES)
+            raise AssertionError(f"{error}; kills {kills}\n{logs}\n{own_service.log('webhooks')}") from None
+        # then every job ended once and everybody was told
+        assert_each_job_ended_once(client, receiver, ids)
+        print(f"{JOBS} jobs, kills: {dict(kills)}")
+
+
+def test_a_restart_of_everything_keeps_everything(own_service, receiver):
+    application = own_service.application()
+    hook = {"completed": receiver.url("/completed")}
+    with Client(own_service.url, application.api_key) as client:
+        # given a job in every state, a subscription, and a queue with settings
+        waiting = client.submit("kept", {"n": 1}, metadata={"a": 1}, webhooks=hook)
+        delayed = client.submit("other", 2, delay=3_600_000)
+        active_handle = client.submit("active", 3, webhooks=hook)
+        active = client.work.claim("active", lease_s=600)[0]
+        done = client.submit("done", 4)
+        taken = client.work.claim("done")[0]
+        client.work.complete(taken.id, {"ok": True}, lease_token=taken.lease_token)
+        cancelled = client.submit("gone", 5)
+        cancelled.cancel()
+        client.subscriptions.create(name="s", endpoint=receiver.url("/s"), events=["cancelled"])
+        handles = [waiting, delayed, active_handle, done, cancelled]
+        before = [handle.get().raw for handle in handles]
+        # when everything is killed, the store too, and started again
+        for role in ROLES:
+            own_service.kill_role(role)
+        own_service.store.kill()
+        own_service.store.start()
+        own_service.start()
+        client.close()
+        # then all is as it was
+        assert [handle.get().raw for handle in handles] == before
+        assert [one["name"] for one in client.subscriptions.list()] == ["s"]
+        assert [job.id for job in client.jobs.search(metadata={"a": 1})] == [waiting.id]
+        # and goes on: the lease holds, the webhooks go out
+        client.work.complete(active.id, "late", lease_token=active.lease_token)
+        again = client.work.claim("kept")[0]
+        client.work.complete(again.id, lease_token=again.lease_token)
+        received = receiver.wait_for(2, "/completed", deadline_s=40)
+        assert {one.json()["jobId"] for one in received} == {waiting.id, active_handle.id}
+
+
+def test_wiped_celery_queues_lose_nothing(own_service, receiver, tmp_path):
+    application = own_service.application()
+    wiped = 0
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(own_service.url, application.api_key))
+        store = stack.enter_context(own_service.store.client())
+        workers = stack.enter_context(UserWorkers(own_service, application, tmp_path))
+
+        def wipe(closing: threading.Event) -> None:
+            nonlocal wiped
+            while not closing.wait(0.05):
+                for pattern in ("jobs.*", "webhooks.*", "subscriptions.*"):
+                    names = store.keys(pattern)
+                    wiped += store.delete(*names) if names else 0
+
+        # given somebody who deletes the broker's lists twenty times a second
+        with in_background(wipe):
+            for name in QUEUES:
+                workers.start(name)
+            webhooks = {"completed": receiver.url("/completed")}
+            ids = [submit(client, number, webhooks) for number in range(200)]
+            # when the jobs are worked off all the same
+            wait_until(lambda: ended(client) == 200, 90, "all jobs end")
+            receiver.wait_for(200, "/completed", deadline_s=90)
+        # then nothing is lost, nothing done twice
+        assert wiped > 0
+        assert_each_job_ended_once(client, receiver, ids)
+        assert {job.attempt for job in all_jobs(client)} == {1}
