@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mech_queue.model.errors import Code, Refusal
-from mech_queue.model.ids import job_id_bytes, job_id_text
+from mech_queue.model.ids import job_id_text
 from mech_queue.model.job import ClaimedJob, JobSpec, Report, State
 from mech_queue.store import Store, keys
 from tests.store.engine import APPLICATION, Engine
@@ -20,6 +20,7 @@ WINDOW = 3
 NAMES = ["A", "B", "C"]
 EXTREMES = [0, 0, 0, 0, 1, -1, 2**31 - 1, -(2**31)]
 LEASE_MS = 5_000
+CHAIN = 8  # jobs that one wake-up may serve
 
 queue_names = st.sampled_from(NAMES)
 places = st.integers(0, 10**6)  # which of the jobs that qualify
@@ -150,11 +151,8 @@ class Machine(RuleBasedStateMachine):
 
     # -- claims ------------------------------------------------------------------------------
 
-    def _held(self) -> set[str]:
-        return {name.decode() for name in self.store.redis.zrange(self.engine.prefix + b"res", 0, -1)}
-
     def _claim(self, queues: list[str], limit: int, kind: Literal["http", "native"]) -> None:
-        held = self._held()
+        held = set(self.sameness.held)
         claim = self.store.jobs.claim(
             APPLICATION, queues, limit=limit, lease_ms=LEASE_MS, worker_id="w", nonce=None, kind=kind
         )
@@ -245,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         job = self._pick(place, states)
         if job is None:
             return
-        held, queue = self._held(), self.model.queues[job.queue]
+        held, queue = self.sameness.held, self.model.queues[job.queue]
         code = {"a": Code.JOB_TAKEN, "d": Code.NOT_DUE, "x": Code.JOB_CANCELLED, "w": None}.get(
             job.state, Code.JOB_ENDED
         )
@@ -519,7 +517,10 @@ class Machine(RuleBasedStateMachine):
                 for name in NAMES:
                     if self._take_wake_up(name):
                         worked = True
-                        self._claim([name], 1, "native")
+                        self.in_hand[name] += 1
+                        self.sameness.check(self.in_hand, self.doubled, self.lost, self.stale)
+                        self.in_hand[name] -= 1
+                        self._claim([name], CHAIN, "native")
                         self._complete_all()
             self.sameness.check(self.in_hand, self.doubled, self.lost, self.stale)
             if not self.model.of("wda"):
@@ -527,13 +528,15 @@ class Machine(RuleBasedStateMachine):
         raise AssertionError("does not drain")
 
     def _complete_all(self) -> None:
-        for job in self.model.of("a"):
-            self._report(job, "complete", job.token, 0, loser=False, retry=True)
+        running = self.model.of("a")
+        reports = [Report(job_id_text(job.id), "complete", lease_token=job.token) for job in running]
+        answers = self.store.jobs.report(APPLICATION, reports) if reports else []
+        assert not [answer for answer in answers if isinstance(answer, Refusal)], "an own ending was refused"
+        for job in running:
+            job.token_required = True
+            self.model.end(job, "c", self.engine.now, "completed")
 
 
 def machine_on(store: Store) -> type[Machine]:
     """The machine against this store, whose database it empties before each sequence."""
     return type("Machine", (Machine,), {"store": store})
-
-
-__all__ = ["WINDOW", "Machine", "job_id_bytes", "machine_on"]

@@ -29,6 +29,7 @@ class Sameness:
     def __init__(self, engine: Engine, model: Model, window: int) -> None:
         self.engine, self.model, self.window = engine, model, window
         self.names = list(model.queues)
+        self.held: set[str] = set()  # queues with a slot of the application reserved, at the last look
         self.last_event = b"-"
         self.told: dict[bytes, list[str]] = {}  # events seen so far, per job
 
@@ -58,14 +59,14 @@ class Sameness:
         heads = [int(found[0][1]) for found in (due, active, ends) if found]
         assert not heads or (following is not None and following <= min(heads)), "the scheduler would forget"
         late = bool(due) and due[0][1] <= self.engine.now
-        slots = {name.decode() for name, _ in held}
+        self.held = {name.decode() for name, _ in held}
         width = len(QUEUE_PARTS)
         for at, name in enumerate(self.names):
             parts = dict(zip(QUEUE_PARTS, rows[10 + width * at : 10 + width * (at + 1)], strict=True))
             self._queue(name, parts, stale=name in stale)
             waiting = parts["list"]
             assert waiting <= self.window + doubled[name], f"{waiting} wake-ups for {name}"
-            runnable = self.model.runnable(name, slots, self.engine.now)
+            runnable = self.model.runnable(name, self.held, self.engine.now)
             if runnable and not late and name not in lost:
                 assert waiting + in_hand[name] > 0, f"{runnable} jobs of {name} could start and nobody is woken"
 
@@ -96,8 +97,9 @@ class Sameness:
         assert set(index) == wanted, "index"
 
     def _counters(self, app: dict[bytes, bytes], totals: dict[bytes, bytes], held: dict[bytes, float]) -> None:
+        counts = Counter(job.state for job in self.model.jobs.values())
         for letter in LETTERS:
-            count = len(self.model.of(letter))
+            count = counts[letter]
             assert int(app.get(b"n" + letter.encode(), 0)) == count, f"counter of {letter}"
             assert int(totals.get(letter.encode(), 0)) == count, f"total of {letter}"
         assert int(app.get(b"active", 0)) == len(self.model.of("a")), "active jobs of the application"
@@ -114,17 +116,20 @@ class Sameness:
             assert self.told.get(job.id, []) == job.events, "events"
 
     def _queue(self, name: str, parts: dict[str, Any], *, stale: bool) -> None:
-        model, settings = self.model, self.model.queues[name]
+        settings = self.model.queues[name]
+        counts = Counter(job.state for job in self.model.jobs.values() if job.queue == name)
         for letter in LETTERS:
-            assert int(parts["hash"].get(b"n" + letter.encode(), 0)) == len(model.of(letter, name)), "counter"
-        running = {key: len(model.of("a", name, key)) for key in KEYS}
+            assert int(parts["hash"].get(b"n" + letter.encode(), 0)) == counts[letter], "counter"
+        running = Counter(job.key for job in self.model.of("a", name) if job.key)
         found = {key.decode(): int(number) for key, number in parts["running"].items()}
-        assert found == {key: number for key, number in running.items() if number}, "running per key"
+        assert found == running, "running per key"
         turns = sorted(parts["turns"], key=lambda key: parts["turns"][key])
         assert [key.decode() for key in turns] == sorted(settings.turns, key=settings.turns.__getitem__), "turns"
+        waiting: dict[str, dict[bytes, int]] = {key: {} for key in ("", *KEYS)}
+        for job in self.model.of("w", name):
+            waiting[job.key][seq8(job.sequence)] = -job.priority
         for key in KEYS:
-            wanted = {seq8(job.sequence): -job.priority for job in model.of("w", name, key)}
-            assert dict(parts["waiting " + key]) == wanted, f"waiting jobs of key {key}"
+            assert dict(parts["waiting " + key]) == waiting[key], f"waiting jobs of key {key}"
         self._ring(name, dict(parts["ring"]), parts["turns"], stale=stale)
         self._rate(settings, parts)
 
