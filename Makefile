@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
 # Every folder with Python of ours: what is formatted, linted and typed.
-SOURCES := $(wildcard api config deploy examples mech_queue tasks tests workers)
+SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types imports containers pytest lock clean
+.PHONY: help run docs test check format lint types imports containers pytest lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: check pytest ## lint, types, import contract and all tests
 
 check: lint types imports containers ## everything of `make test` that needs no running process
 
+docs: $(VENV)/.service ## write the pages of docs/ that are made from code (states, keys, settings)
+	$(BIN)/python -m docs.generate
+
 format: $(VENV)/.dev ## put the code into its one format
 	$(BIN)/ruff check --fix --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet $(SOURCES)
@@ -30,7 +33,7 @@ lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff format --check --quiet $(SOURCES)
 
 types: $(VENV)/.dev ## mypy, strict
-	$(BIN)/mypy api config deploy mech_queue tasks workers tests
+	$(BIN)/mypy api config deploy docs mech_queue tasks workers tests
 
 imports: $(VENV)/.dev ## the import contract (.importlinter)
 	$(BIN)/lint-imports --no-logo

@@ -27,7 +27,7 @@ def _entry(name: str, field: FieldInfo) -> str:
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     reason = textwrap.wrap(field.description or "", 104)
-    value = _text(field.default)
+    value = default_text(field.default)
     if not value:
         reason.append("Default: empty.")
         value = str(extra["example"])
@@ -35,7 +35,8 @@ def _entry(name: str, field: FieldInfo) -> str:
     return f"\n{lines}#{name.upper()}={value}\n"
 
 
-def _text(value: object) -> str:
+def default_text(value: object) -> str:
+    """A default as the environment would say it; empty: none."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(value) if isinstance(value, tuple) else str(value)

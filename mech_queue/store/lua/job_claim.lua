@@ -3,6 +3,8 @@
 --   answer: {runnable jobs left in the last queue asked, {{id, queue, task, blob, data, metadata, a, f, b, p, token,
 --     lease end, seq, attempts or '', options or ''}, …}}
 --   events: started
+--   <P>nonce:<hash of a nonce> string: msgpack of the ids and tokens it got, for 10 minutes
+--   <P>workers zset: last seen ms -> kind \0 worker \0 queue
 --@include lib/job
 local claimed = {}
 

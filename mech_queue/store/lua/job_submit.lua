@@ -3,6 +3,7 @@
 --   args.idempotency: nil or {key hash, body hash} (one job only)
 --   answer: per job {0|1 deduplicated|2 replayed, id} or {'!', code, sentence}
 --   events: created (a job whose parent has failed already: failed too)
+--   <P>idem:<hash of an Idempotency-Key> string: hash of the body .. job id, for 24 hours
 --@include lib/submit
 local idempotency = args.idempotency
 if idempotency then

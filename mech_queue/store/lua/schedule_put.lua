@@ -5,7 +5,7 @@
 --   <P>sch zset: created ms -> id   <P>sch:<id> hash: format, name, cron | every | at, timezone, start, end, limit, overlap,
 --     catch_up, active, job (JSON as sent), queue, spec (msgpack, for lib/submit), created, updated, version,
 --     due, runs, skipped, last (due time of the last run), last_job, last_outcome
---   <P>schedules zset: due ms -> id   <P>runs:<id> list, newest first, see schedule_fire
+--   <P>schedules zset: due ms -> id
 local key = P .. 'sch:' .. args.id
 local version = tonumber(call('HGET', key, 'version') or nil)
 if args.version == 0 then

@@ -7,7 +7,7 @@
 --   <P>x:<id> hash, made late: r result, e error, c error code, p progress, h history, m metadata, w webhooks, d data
 --   <P>all zset seq -> id   <P>ix search entries: s<state><queue>\0, m<hash>, t<task>\0, each .. seq8
 --   <P>act lease end -> id  <P>end removal time -> id   <P>due members here: d<id> delayed, t<id> timeout, x<id> expiry
---   <P>m:<queue> hash: counters of metrics
+--   <P>m:<queue> hash: counters of metrics   <S>totals hash: jobs per state letter, all applications of the shard
 --@include lib/queue
 --@include lib/event
 local FIELDS = {'q', 's', 'n', 'p', 'k', 't', 'o', 'i', 'hk', 'e', 'a', 'f', 'b', 'un', 'l', 'h', 'm', 'w', 'g',

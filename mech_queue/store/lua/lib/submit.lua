@@ -1,6 +1,7 @@
 -- A new job: the one way in, for submits and for schedules.
 --   spec: {id, q queue, t task or nil, p, k, o options or nil, i hashes or nil, hk, blob, delay, run_at,
 --     expires, dedupe, dedupe_ttl, debounce, parents, on_parent}; answer of submit: {0|1 deduplicated, id} or {'!', code, sentence}
+--   <P>dedupe:<hash of queue and key> string: id of its first job   <P>children:<id> set: ids of jobs that wait for this one
 --@include lib/job
 local function refuse(code, sentence) return {'!', code, sentence} end
 
