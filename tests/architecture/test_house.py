@@ -41,9 +41,7 @@ def test_locks_hold_exact_versions_and_no_address():
     for name in ("requirements.lock", "requirements-dev.lock"):
         lines = (ROOT / name).read_text().splitlines()
         assert lines
-        assert [
-            line for line in lines if not re.match(r"^[a-z0-9._-]+(\[[a-z,]+\])?==[\w.!+-]+( ; .+)?$", line)
-        ] == []
+        assert [line for line in lines if not re.match(r"^[a-z0-9._-]+(\[[a-z,]+\])?==[\w.!+-]+( ; .+)?$", line)] == []
 
 
 def test_the_development_lock_agrees_with_the_lock():
@@ -96,4 +94,4 @@ def test_make_help_lists_every_command():
     text = (ROOT / "Makefile").read_text()
     commands = re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)[0].split()
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"^  make ([a-z]+)", listed, re.MULTILINE) == commands
+    assert set(re.findall(r"^  make ([a-z]+)", listed, re.MULTILINE)) == set(commands)

@@ -60,9 +60,7 @@ def test_parts_of_the_store_address_are_joined_and_quoted(settings):
 
 
 def test_redis_url_wins_over_parts(settings):
-    assert (
-        settings(REDIS_URL="unix:///run/valkey.sock", REDIS_HOST="x").redis_url == "unix:///run/valkey.sock"
-    )
+    assert settings(REDIS_URL="unix:///run/valkey.sock", REDIS_HOST="x").redis_url == "unix:///run/valkey.sock"
 
 
 def test_an_address_of_another_kind_is_refused(settings):
@@ -76,9 +74,7 @@ def test_booleans_are_read(settings, word, meaning):
 
 @pytest.mark.parametrize("word", ["maybe", "flase", "2", "t", "enabled"])
 def test_other_words_are_no_booleans(settings, word):
-    assert "ENABLE_PROMETHEUS_METRICS: must be true or false" in sentence_of(
-        settings, ENABLE_PROMETHEUS_METRICS=word
-    )
+    assert "ENABLE_PROMETHEUS_METRICS: must be true or false" in sentence_of(settings, ENABLE_PROMETHEUS_METRICS=word)
 
 
 def test_an_empty_value_is_no_value(settings):
@@ -88,9 +84,7 @@ def test_an_empty_value_is_no_value(settings):
 
 
 def test_lists_are_split_and_networks_checked(settings):
-    chosen = settings(
-        CORS_ORIGINS="https://a.example, https://b.example", WEBHOOK_ALLOWED_CIDRS="10.0.0.0/8,::1/128"
-    )
+    chosen = settings(CORS_ORIGINS="https://a.example, https://b.example", WEBHOOK_ALLOWED_CIDRS="10.0.0.0/8,::1/128")
     assert chosen.cors_origins == ("https://a.example", "https://b.example")
     assert chosen.webhook_allowed_cidrs == ("10.0.0.0/8", "::1/128")
     assert "WEBHOOK_ALLOWED_CIDRS" in sentence_of(settings, WEBHOOK_ALLOWED_CIDRS="10.0.0.1/8")
