@@ -7,6 +7,7 @@ from api.answers import Answer, ok
 from api.context import application_id, respond, store
 from api.guards import requires
 from api.hot import jobs as hot
+from api.limits import reports_work
 from api.queries import job_query
 from api.resources.examples import BATCH, SUBMISSION
 from api.schemas import jobs as schemas
@@ -100,6 +101,7 @@ class Job(Resource):
         record = jobs.change(store(), application_id(), job_id, priority=priority, run_at_ms=run_at_ms, metadata=patch)
         return respond(Answer(200, b'{"success":true,"job":%s}' % render.job(record)))
 
+    @reports_work
     @requires(Scope.WORK)
     @blp.doc(**body_doc(schemas.ReportSchema(), {"status": "progress", "progress": 50}))
     @blp.response(200, schemas.ReportedSchema())
