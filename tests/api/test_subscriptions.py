@@ -152,7 +152,7 @@ def test_delete_and_after(shop):
     path = f"/api/subscriptions/{made['id']}"
     assert shop.call("DELETE", path).status == 200
     for method, below in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/rotate-secret"), ("POST", "/test")):
-        body = {} if method in ("PUT", "POST") else None
+        body: dict[str, object] | None = {} if method in ("PUT", "POST") else None
         assert shop.call(method, path + below, body).status == 404, method
     assert shop.call("GET", "/api/subscriptions").body["subscriptions"] == []
 
@@ -174,7 +174,8 @@ def test_replay_needs_a_time_and_an_active_subscription(shop):
     path = f"/api/subscriptions/{made['id']}"
     replayed = shop.call("POST", f"{path}/replay", {"since": "2020-01-01T00:00:00Z"})
     assert replayed.status == 200 and (replayed.body["count"], replayed.body["complete"]) == (0, True)
-    for body in ({}, {"since": "yesterday"}, {"since": None}, {"from": "2020-01-01T00:00:00Z"}):
+    wrong: list[dict[str, object]] = [{}, {"since": "yesterday"}, {"since": None}, {"from": "2020-01-01T00:00:00Z"}]
+    for body in wrong:
         refused = shop.call("POST", f"{path}/replay", body)
         assert (refused.status, refused.body["code"]) == (422, "INVALID"), body
     shop.call("PATCH", path, {"active": False})

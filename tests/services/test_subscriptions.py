@@ -1,14 +1,17 @@
 """Subscriptions and their index, against a real store."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from mech_queue.model import matching
 from mech_queue.model.application import DEFAULT_SCOPES
+from mech_queue.model.backoff import RetryConfig
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.event import EventType, mask
-from mech_queue.model.ids import job_id_bytes
+from mech_queue.model.ids import job_id_bytes, job_id_text, new_job_id
+from mech_queue.model.matching import Filters
 from mech_queue.model.metadata import fields_hash, fields_of
 from mech_queue.model.secretbox import SecretBox, SecretsKeyError
 from mech_queue.model.subscription import MASKED
@@ -37,8 +40,8 @@ def lookup(event: EventType, queue: str, metadata: dict, application_id: str = A
 def told(store: Store, event: EventType, queue: str, metadata: dict) -> set[str]:
     """Names of the subscriptions that hear of an event: candidates of the index, compared exactly."""
     (ids,) = store.subscriptions.candidates([lookup(event, queue, metadata)])
-    found = store.subscriptions.get_many([(APP, raw) for raw in ids])
-    assert None not in found
+    found = [one for one in store.subscriptions.get_many([(APP, raw) for raw in ids]) if one is not None]
+    assert len(found) == len(ids)  # the index names nothing that is gone
     return {
         one.spec.name
         for one in found
@@ -69,7 +72,7 @@ def test_what_was_created_reads_back_with_headers_masked(store):
     assert found == made.subscription and "canary" not in repr(found)
     assert found.spec.headers == {"Authorization": MASKED}
     assert found.spec.filters.metadata == {"n": 10**30, "deep": [{"a": None}]}
-    assert (found.spec.method, found.spec.retry.max_attempts, found.spec.retry.backoff_ms) == ("PUT", 3, 500)
+    assert (found.spec.method, found.spec.retry) == ("PUT", RetryConfig(3, 500))
     assert sender.headers == {"Authorization": "Bearer canary"} and sender.secrets == [made.secret]
     assert found.health.word == "unknown" and found.health.trigger_count == 0
 
@@ -229,26 +232,27 @@ def test_the_index_keeps_a_subscription_under_its_rarest_condition(store):
 
 def test_the_cost_of_an_event_follows_its_matches(store):
     """Ten thousand subscriptions of which three match cost at most 1.5 times ten of which three match."""
-    for application_id, number in (("app-few", 10), ("app-many", 10_000)):
+    applications = {"app-few": 10, "app-many": 10_000}
+    for application_id, number in applications.items():
+        model = subscribe(store, application_id, active=False)
         for n in range(number):
-            customer = "c-1" if n < 3 else f"c-{n}"
-            subscribe(store, application_id, filters={"metadata": {"customer": customer, "kind": "order"}})
+            filters = Filters(metadata={"customer": "c-1" if n < 3 else f"c-{n}", "kind": "order"})
+            spec = replace(model.spec, filters=filters, active=True)
+            store.subscriptions.create(replace(model, id=job_id_text(new_job_id()), spec=spec), ())
     metadata = {"customer": "c-1", "kind": "order", "x": 1}
 
     def cost(application_id: str) -> float:
-        asked = [lookup(EventType.COMPLETED, f"q{n}", metadata, application_id) for n in range(100)]
-        best = float("inf")
-        for _ in range(7):
-            begun = time.perf_counter()
-            for ids in store.subscriptions.candidates(asked):
-                found = store.subscriptions.get_many([(application_id, raw) for raw in ids])
-                hits = [one for one in found if one and one.spec.filters.metadata["customer"] == "c-1"]
-                assert len(hits) == 3
-            best = min(best, time.perf_counter() - begun)
-        return best
+        asked = [lookup(EventType.COMPLETED, f"q{n}", metadata, application_id) for n in range(50)]
+        begun = time.perf_counter()
+        for ids in store.subscriptions.candidates(asked):
+            found = store.subscriptions.get_many([(application_id, raw) for raw in ids])
+            assert len([one for one in found if one and one.spec.filters.metadata["customer"] == "c-1"]) == 3
+        return time.perf_counter() - begun
 
-    few, many = cost("app-few"), cost("app-many")
-    assert many <= 1.5 * few, f"{many * 1e4:.0f} µs per event with 10,000, {few * 1e4:.0f} with 10"
+    # in turns and the best of each, so that a busy machine slows down both alike
+    rounds = [(cost("app-few"), cost("app-many")) for _ in range(25)]
+    few, many = (min(times) for times in zip(*rounds, strict=True))
+    assert many <= 1.5 * few, f"{many * 2e4:.0f} µs per event with 10,000, {few * 2e4:.0f} with 10"
 
 
 def test_two_changes_at_once_both_count(store):
