@@ -10,6 +10,7 @@ from kombu.utils.compat import detect_environment
 
 from mech_queue.celery.consumers import Consumers
 from mech_queue.celery.endings import error_json
+from mech_queue.celery.flush import ids_in_pool, keep_sent_jobs
 from mech_queue.celery.leases import LeaseThread
 from mech_queue.celery.runtime import Runtime, installed, runtime_of
 from mech_queue.celery.tasks import adapt
@@ -79,7 +80,8 @@ class JobsStep(bootsteps.StartStopStep):
         """Also called after a reconnect."""
         for task in consumer.app.tasks.values():
             adapt(task)  # tasks that were registered meanwhile
-        self._give_back_discarded()
+        keep_sent_jobs(consumer.pool, self._runtime.running)
+        self._give_back_discarded(consumer.pool)
         if self._leases is None or not self._leases.alive:
             self._leases = LeaseThread(self._runtime, consumer.pool, consumer.hostname)
             self._leases.start()
@@ -96,12 +98,12 @@ class JobsStep(bootsteps.StartStopStep):
         """A cold shutdown."""
         self.stop(consumer)
 
-    def _give_back_discarded(self) -> None:
-        """Prefork: on losing the broker Celery's pool discards what no child has accepted yet and trusts
-        the broker to deliver it again. Our message is acknowledged already, and the lease thread would
-        renew such a job for ever."""
+    def _give_back_discarded(self, pool: Any) -> None:
+        """Prefork: what the pool forgot on losing the broker (see flush.py); the lease thread would renew
+        such a job for ever."""
+        known = ids_in_pool(pool)
         for request in self._runtime.running.all():
-            if request.claimed_in_main and request.time_start is None:
+            if request.claimed_in_main and request.time_start is None and request.id not in known:
                 state = request.give_back()
                 logger.warning("Job %s was discarded by the pool: given back (%s)", request.id, state)
 

@@ -200,11 +200,10 @@ class Worker:
         return self.process.wait(deadline_s)
 
     def kill(self) -> None:
-        """SIGKILL for the main process and its children."""
+        """SIGKILL for the main process and its children, all at one moment."""
         if self.process.poll() is None:
-            children = self.children()
-            self.process.kill()
-            self.process.wait()
-            for pid in children:
+            self.process.send_signal(signal.SIGSTOP)  # so that it sees none of its children die
+            for pid in (*self.children(), self.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            self.process.wait()

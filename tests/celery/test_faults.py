@@ -1,6 +1,7 @@
 """Workers, children, queues and connections are killed under load: nothing is lost, every job ends once."""
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -77,21 +78,21 @@ def test_the_next_claim_takes_the_highest_priority_in_exact_order(shop: Shop, po
     started = sorted(map(shop.job, low + high), key=lambda job: (job.started_ms or 0, job.worker_id or ""))
     times = {job.id: job.started_ms or 0 for job in started}
     expected = [high[1], high[2], high[0], *low]
-    assert all(times[one] <= times[other] for one, other in zip(expected, expected[1:], strict=False))
+    assert all(times[one] <= times[other] for one, other in itertools.pairwise(expected))
 
 
 @pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 4), ("gevent", 8), ("solo", 1)])
 def test_a_warm_shutdown_finishes_what_runs_and_holds_nothing(shop: Shop, pool: str, concurrency: int) -> None:
     worker = shop.worker(pool, concurrency, MECH_QUEUE_LEASE_SECONDS="60")
-    jobs = shop.submit_many(300, "sleep", [0.01])
+    jobs = shop.submit_many(120, "sleep", [0.01])
     wait_until(lambda: len(shop.notes("end")) > 5)
 
     assert worker.stop() == 0
 
     assert not [job for job in jobs if shop.job(job).state == "active"]
     shop.worker(pool, concurrency)
-    assert shop.all_ended(jobs) == {"completed": 300}
-    assert len(shop.notes("end")) == 300, "a body ran twice"
+    assert shop.all_ended(jobs) == {"completed": 120}
+    assert len(shop.notes("end")) == 120, "a body ran twice"
 
 
 def test_a_cold_shutdown_gives_back_what_runs(shop: Shop) -> None:
@@ -107,23 +108,23 @@ def test_a_cold_shutdown_gives_back_what_runs(shop: Shop) -> None:
 
 
 def test_a_worker_stopped_while_it_starts_holds_nothing(shop: Shop) -> None:
-    jobs = shop.submit_many(100, "sleep", [0.01])
-    for pause in (0.6, 0.8, 1.0, 1.2, 1.4, 1.6):
+    jobs = shop.submit_many(60, "sleep", [0.01])
+    for pause in (0.7, 0.9, 1.1, 1.3):
         worker = Worker(shop, "prefork", 2, (), {"MECH_QUEUE_LEASE_SECONDS": "60"})
         shop.workers.append(worker)
         time.sleep(pause)  # the point of the start at which it is hit is what varies
         worker.stop()
         assert not [job for job in jobs if shop.job(job).state == "active"], worker.log()[-2000:]
     shop.worker("prefork", 2)
-    assert shop.all_ended(jobs) == {"completed": 100}
+    assert shop.all_ended(jobs) == {"completed": 60}
 
 
 @pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 3), ("threads", 4)])
 def test_broker_connections_cut_under_load(shop: Shop, pool: str, concurrency: int) -> None:
     worker = shop.worker(pool, concurrency, MECH_QUEUE_LEASE_SECONDS="60")
-    jobs = shop.submit_many(300, "sleep", [0.02])
+    jobs = shop.submit_many(200, "sleep", [0.02])
     cuts = 0
-    for _ in range(6):
+    for _ in range(4):
         wait_until(lambda: _running_or_over(shop, jobs))
         with shop.redis() as client, contextlib.suppress(redis.RedisError):
             own = client.client_id()
@@ -134,9 +135,10 @@ def test_broker_connections_cut_under_load(shop: Shop, pool: str, concurrency: i
         before = len(shop.notes("end"))
         wait_until(lambda before=before: len(shop.notes("end")) > before + 5 or _over(shop, jobs), 20)
 
-    assert shop.all_ended(jobs) == {"completed": 300}
+    assert shop.all_ended(jobs) == {"completed": 200}
     assert cuts and worker.process.poll() is None
     assert sum(shop.job(job).stalls for job in jobs) == 0
+    assert len(shop.notes("start")) == 200, "a body ran twice"
 
 
 def _running_or_over(shop: Shop, jobs: list[str]) -> bool:
