@@ -158,6 +158,21 @@ def test_http_counts_of_the_api_processes(store: Store) -> None:
     assert one(samples, f"{duration}_sum", **route) == 1
 
 
+def test_the_documented_names_are_those_served(store: Store) -> None:
+    listed(store)
+    jobs.submit(store, APPLICATION, JobSpec("email"))
+    store.redis.hset(keys.prefix(APPLICATION) + b"hooks", mapping={"call:completed:success": 1})
+    http = {"queue_http_request_total": {"method": "GET"}, "queue_http_request_duration_seconds_count": {}}
+    http_counts.add(store, {json.dumps([name, labels]): 1.0 for name, labels in http.items()})
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    table = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `queue_"))
+
+    with exporter(store) as address:
+        served = {re.sub("_(bucket|count|sum)$", "", name) for name, _ in scrape(address)}
+
+    assert set(re.findall(r"queue_\w+", table)) == served
+
+
 def test_labels_are_bounded_and_the_oldest_queues_keep_theirs() -> None:
     rows = [QueueRow(f"q{n}", 100 - n, {"waiting": 1}, {"submitted": 2}, 1_000 + n) for n in range(5)]
 
