@@ -43,6 +43,8 @@ def answer_refusal(refusal: Refusal) -> Response:
 
 def answer_http_exception(error: HTTPException) -> Response:
     """What Flask, smorest and webargs raise."""
+    if isinstance(error.response, Response):  # finished already, as flask-limiter's 429 is
+        return error.response
     status = error.code or 500
     if status < 400:
         return Response(status=status, headers=error.get_headers())

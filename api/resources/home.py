@@ -3,7 +3,7 @@
 import html
 from pathlib import Path
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, current_app, g, request
 
 import mech_queue
 from api.answers import ok
@@ -51,7 +51,9 @@ def home() -> Response:
     """Where everything is: JSON, or a small page for browsers."""
     no_query()
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
-        return respond(ok(name="mech-queue", version=mech_queue.__version__, links=LINKS))
+        served = {rule.rule for rule in current_app.url_map.iter_rules()}
+        links = {name: path for name, path in LINKS.items() if path in served}
+        return respond(ok(name="mech-queue", version=mech_queue.__version__, links=links))
     items = "".join(f'<li><a href="{html.escape(LINKS[name])}">{html.escape(name)}</a></li>' for name in PUBLIC)
     return _page(
         "<!doctype html><html lang=en><meta charset=utf-8><title>mech-queue</title>"
