@@ -1,0 +1,60 @@
+"""What one stage's process has: the store and the sender of webhooks, made once at its start."""
+
+import logging
+import os
+import signal
+import sys
+
+from config.settings import Settings
+from mech_queue.model import address
+from mech_queue.model.errors import Refusal, StoreStopped
+from mech_queue.outbound import Sender
+from mech_queue.store import Store
+
+log = logging.getLogger(__name__)
+
+RETRY = {
+    "autoretry_for": (Refusal,),
+    "retry_backoff": 1,
+    "retry_backoff_max": 60,
+    "retry_jitter": True,
+    "max_retries": 6,
+    "ignore_result": True,
+}
+"""Celery's retry serves a stage's own trouble (the store is away), at most a minute later. What a receiver
+does is never a Celery retry: those waits are due times in the store."""
+
+
+class Process:
+    """The things of this process."""
+
+    store: Store
+    sender: Sender
+
+
+def start(settings: Settings) -> None:
+    """Open everything. Exits with 1 when the store refuses this release."""
+    policy = address.allow(settings.webhook_allowed_cidrs)
+    Process.store = Store.open(settings.redis_url)
+    Process.store.secrets_key = settings.secrets_key or None
+    Process.store.deliveries.slots = settings.webhook_endpoint_slots
+    Process.sender = Sender(policy)
+    try:
+        Process.store.greet(initialise=True)
+    except StoreStopped as stopped:
+        print(f"mech-queue cannot start: {stopped}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Refusal as refusal:  # away: Celery waits for it, too, and every wake-up asks again
+        log.warning("store is away: %s", refusal.message)
+
+
+def stop() -> None:
+    """Close everything."""
+    Process.sender.close()
+    Process.store.close()
+
+
+def refused(stopped: StoreStopped) -> None:
+    """The running process does not fit the store any more: stop taking wake-ups that newer ones can serve."""
+    log.critical("stopping: %s", stopped)
+    os.kill(os.getpid(), signal.SIGTERM)

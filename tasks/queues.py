@@ -1,0 +1,15 @@
+"""The one table of Celery queues that the service's own stages consume: one per stage and shard."""
+
+from kombu.entity import Exchange, Queue
+
+from mech_queue.store.keys import SHARDS
+
+STAGES = {"subscriptions": "mech_queue.match", "webhooks": "mech_queue.deliver"}
+"""Stage -> the task that its wake-ups name (as ``mech_queue.store.wakeups`` renders them)."""
+
+
+def queues() -> list[Queue]:
+    """``subscriptions.00`` … ``webhooks.15``. Refill counts the list it pushes to, hence one per shard."""
+    names = (f"{stage}.{shard:02d}" for stage in STAGES for shard in range(SHARDS))
+    exchange = Exchange("", type="direct")  # type: ignore[no-untyped-call]
+    return [Queue(name, exchange, routing_key=name) for name in names]  # type: ignore[no-untyped-call]

@@ -1,0 +1,177 @@
+"""The stages as real processes: Celery workers, scheduler, a real receiver, kill -9."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from mech_queue.model.address import AddressPolicy
+from mech_queue.model.delivery import DeliveryQuery, DeliveryRecord, DeliveryState
+from mech_queue.model.errors import Refusal
+from mech_queue.model.job import JobSpec, Report
+from mech_queue.services import applications, deliveries, subscriptions
+from mech_queue.store import Store, keys
+from tests.support import Answer, Receiver, wait_until
+from tests.support.service import Service
+
+ROLES = ("scheduler", "webhooks", "subscriptions")
+
+
+class Stages:
+    """The processes, and one application on their store."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.store = Store.open(service.environment["REDIS_URL"])
+        self.store.secrets_key = service.environment["SECRETS_KEY"]
+        self.store.greet(initialise=True)
+        made = applications.create(self.store, "test")
+        self.id, self.secret = made.application.id, made.webhook_secret
+
+    def complete(self, webhooks: dict[str, str], count: int = 1) -> list[str]:
+        """Jobs that complete at once."""
+        ids = []
+        for at in range(0, count, 100):
+            specs = [JobSpec(queue="email", webhooks=webhooks)] * min(100, count - at)
+            made = self.store.jobs.submit(self.id, specs)
+            some = [one.job_id for one in made if not isinstance(one, Refusal)]
+            self.store.jobs.report(self.id, [Report(one, "complete", result=b"1") for one in some])
+            ids += some
+        return ids
+
+    def find(self, **query: Any) -> list[DeliveryRecord]:
+        """Deliveries, newest first."""
+        return deliveries.search(self.store, self.id, DeliveryQuery(limit=1000, **query)).deliveries
+
+    def wait_for_states(self, state: DeliveryState, count: int, deadline_s: float = 20) -> None:
+        """Until that many deliveries are in a state."""
+        wait_until(lambda: len(self.find(states=(state,))) >= count, deadline_s, f"{count} {state}")
+
+
+@pytest.fixture(autouse=True)
+def loopback_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here too, where the subscriptions are made."""
+    monkeypatch.setattr("mech_queue.model.address._policy", AddressPolicy(["127.0.0.0/8"]))
+
+
+@pytest.fixture(scope="module")
+def stages() -> Iterator[Stages]:
+    with Service(ROLES, WEBHOOK_CONCURRENCY="8", WEBHOOK_ENDPOINT_SLOTS="2") as service:
+        running = Stages(service)
+        yield running
+        running.store.close()
+
+
+def test_a_completed_webhook_arrives_signed(stages: Stages, receiver: Receiver) -> None:
+    (job,) = stages.complete({"completed": receiver.url("/hook")})
+    (request,) = receiver.wait_for(1, "/hook", 20)
+    assert Webhook(stages.secret).verify(request.body, request.headers)
+    assert request.json()["jobId"] == job
+
+
+def test_a_subscription_is_told(stages: Stages, receiver: Receiver) -> None:
+    made = subscriptions.create(
+        stages.store, stages.id, {"name": "w", "endpoint": receiver.url("/s"), "events": ["created"]}
+    )
+    stages.store.jobs.submit(stages.id, [JobSpec(queue="email")])
+    (request,) = receiver.wait_for(1, "/s", 20)
+    assert Webhook(made.secret).verify(request.body, request.headers)
+    subscriptions.delete(stages.store, stages.id, made.subscription.id)
+
+
+def test_a_failure_is_retried_by_the_scheduler(stages: Stages, receiver: Receiver) -> None:
+    made = subscriptions.create(
+        stages.store,
+        stages.id,
+        {
+            "name": "w",
+            "endpoint": receiver.script("/r", [500, 500, 200]),
+            "events": ["created"],
+            "retryConfig": {"maxAttempts": 5, "backoffMs": 100},
+        },
+    )
+    stages.store.jobs.submit(stages.id, [JobSpec(queue="email")])
+    requests = receiver.wait_for(3, "/r", 20)
+    assert len({(one.body, one.headers["webhook-id"]) for one in requests}) == 1
+    subscriptions.delete(stages.store, stages.id, made.subscription.id)
+
+
+def test_wiped_celery_queues_lose_nothing(stages: Stages, receiver: Receiver) -> None:
+    shard = keys.shard_of(stages.id)
+    for _ in range(20):
+        stages.complete({"completed": receiver.url("/wiped")}, 5)
+        stages.store.redis.delete(f"subscriptions.{shard:02d}", f"webhooks.{shard:02d}")
+    receiver.wait_for(100, "/wiped", 20)
+    assert len({one.headers["webhook-id"] for one in receiver.of("/wiped")}) == 100
+
+
+def test_healthy_deliveries_are_fast_beside_a_black_hole(stages: Stages, receiver: Receiver) -> None:
+    # Given an endpoint that never answers, with 1,000 deliveries queued
+    with Receiver(Answer(delay_s=600)) as black_hole:
+        stages.complete({"completed": black_hole.url("/dead")}, 1000)
+        black_hole.wait_for(1, deadline_s=20)
+        # When 200 others go to a healthy one
+        started: dict[str, int] = {}
+        for _ in range(20):
+            for job in stages.complete({"completed": receiver.url("/alive")}, 10):
+                started[job] = 0
+        requests = receiver.wait_for(200, "/alive", 30)
+        # Then they do not wait: from the event to the receiver, 99 of 100 in less than 2 s
+        waits = sorted(one.at - _seconds(one.json()["timestamp"]) for one in requests)
+        assert waits[int(len(waits) * 0.99)] < 2, waits[-5:]
+        # And the dead endpoint never had more than its slots
+        assert len(black_hole.requests) <= 2
+
+
+def test_secrets_show_in_no_log(stages: Stages, receiver: Receiver) -> None:
+    url = receiver.script("/canary-path?token=canary-query", [500])
+    subscriptions.create(
+        stages.store,
+        stages.id,
+        {
+            "name": "w", "endpoint": url, "events": ["created"],
+            "headers": {"Authorization": "canary-header"},
+        },
+    )  # fmt: skip
+    stages.store.jobs.submit(stages.id, [JobSpec(queue="email")])
+    receiver.wait_for(1, "/canary-path", 20)
+    logs = "".join(stages.service.log(role) for role in ROLES)
+    assert logs
+    for secret in ("canary-query", "canary-header", stages.secret, "whsec_"):
+        assert secret not in logs
+    assert not re.search(r"Traceback", logs), logs
+
+
+def test_a_killed_worker_loses_nothing_and_its_attempts_are_counted(receiver: Receiver) -> None:
+    with Service(ROLES, WEBHOOK_CONCURRENCY="8") as service:
+        stages = Stages(service)
+        url = receiver.url("/k")
+        # Given workers of both stages that are killed in the middle of their work
+        for round_ in range(3):
+            stages.complete({"completed": url}, 100)
+            receiver.wait_for(1 + 30 * round_, "/k", 20)
+            service.kill_role("webhooks")
+            service.kill_role("subscriptions")
+            service.start_role("webhooks")
+            service.start_role("subscriptions")
+        # Then every delivery ends as a success, the interrupted ones after their lease
+        wait_until(
+            lambda: len(stages.find(states=(DeliveryState.SUCCEEDED,))) == 300,
+            90,
+            f"300 successes; {service.log('webhooks')}",
+        )
+        found = stages.find()
+        assert len({one.headers["webhook-id"] for one in receiver.of("/k")}) == len(found) == 300
+        again = [one for one in found if one.attempt > 1]
+        for one in again:
+            attempts = deliveries.get(stages.store, stages.id, one.id).attempts
+            assert [attempt.error_code for attempt in attempts] == ["interrupted", None]
+        stages.store.close()
+
+
+def _seconds(text: str) -> float:
+    from mech_queue.model.times import parse_iso
+
+    return (parse_iso(text) or 0) / 1000
