@@ -19,6 +19,7 @@ class Engine:
         self.application_id = application_id
         self.shard = keys.shard_of(application_id)
         self.prefix = keys.prefix(application_id)
+        self.list_prefix = keys.broker_list(application_id, "")
         self.now = START_MS
         store.scripts.clock = lambda: self.now
 

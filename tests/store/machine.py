@@ -517,9 +517,7 @@ class Machine(RuleBasedStateMachine):
                 for name in NAMES:
                     if self._take_wake_up(name):
                         worked = True
-                        self.in_hand[name] += 1
-                        self.sameness.check(self.in_hand, self.doubled, self.lost, self.stale)
-                        self.in_hand[name] -= 1
+                        self.sameness.look_at_held()
                         self._claim([name], CHAIN, "native")
                         self._complete_all()
             self.sameness.check(self.in_hand, self.doubled, self.lost, self.stale)

@@ -23,6 +23,35 @@ def key_field(key: str) -> tuple[str, str]:
     return ("key", f'"{key}"')
 
 
+# through the client, one command after the other, a look would cost more than the step it looks at
+LOOK = """#!lua flags=no-writes
+local S, P, call = KEYS[1], KEYS[1] .. ARGV[1] .. ':', redis.call
+local function all(key) return call('ZRANGE', P .. key, 0, -1, 'WITHSCORES') end
+local seen = {all('all'), all('act'), all('due'), all('end'), all('res'), call('ZRANGE', P .. 'ix', 0, -1),
+  call('HGETALL', P .. 'app'), call('HGETALL', S .. 'totals'), call('ZSCORE', S .. 'next', ARGV[1]),
+  call('XRANGE', P .. 'ev', ARGV[2], '+')}
+for i = 4, #ARGV do
+  local name = ARGV[i]
+  seen[#seen + 1] = {call('HGETALL', P .. 'q:' .. name), all('r:' .. name), call('HGETALL', P .. 'kt:' .. name),
+    call('HGETALL', P .. 'kr:' .. name), call('LRANGE', P .. 'rl:' .. name, 0, -1), call('LLEN', ARGV[3] .. name),
+    all('w:' .. name .. ':x'), all('w:' .. name .. ':y'), all('w:' .. name .. ':z')}
+end
+return seen
+"""
+KEYS = ("x", "y", "z")
+QUEUE_PARTS = ("hash", "ring", "turns", "running", "log", "list", *("waiting " + key for key in KEYS))
+
+
+def fields(flat: list[bytes]) -> dict[bytes, bytes]:
+    """A hash as the script answers it."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def scores(flat: list[bytes]) -> dict[bytes, int]:
+    """A sorted set as the script answers it."""
+    return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
+
+
 class Sameness:
     """Reads everything of one application in one round trip and holds it against the model."""
 
@@ -40,29 +69,21 @@ class Sameness:
         in; ``lost``: queues whose wake-ups the test destroyed since the last repair; ``stale``: queues
         whose ring may still show keys that a lowered limit blocks.
         """
-        redis, place = self.engine.store.redis, self.engine.prefix
-        pipe = redis.pipeline(transaction=False)
-        pipe.hgetall(place + b"app")
-        for name in (b"all", b"act", b"due", b"end", b"res"):
-            pipe.zrange(place + name, 0, -1, withscores=True)
-        pipe.zrange(place + b"ix", 0, -1)
-        pipe.hgetall(keys.shard_prefix(self.engine.shard) + b"totals")
-        pipe.zscore(keys.shard_prefix(self.engine.shard) + b"next", self.engine.application_id)
-        pipe.xrange(place + b"ev", self.last_event)
-        for name in self.names:
-            self._ask(pipe, place, name)
-        rows = pipe.execute()
-        app, everything, active, due, ends, held, index, totals, following, events = rows[:10]
-        self._records(dict(everything), dict(active), dict(due), dict(ends), index)
-        self._counters(app, totals, dict(held))
+        place, arguments = keys.shard_prefix(self.engine.shard), [self.engine.application_id, self.last_event]
+        rows = self.engine.store.redis.execute_command(
+            "EVAL_RO", LOOK, 1, place, *arguments, self.engine.list_prefix, *self.names
+        )
+        everything, active, due, ends, held = (scores(row) for row in rows[:5])
+        index, app, totals, following, events = rows[5:10]
+        self._records(everything, active, due, ends, index)
+        self._counters(fields(app), fields(totals), held)
         self._events(events)
-        heads = [int(found[0][1]) for found in (due, active, ends) if found]
-        assert not heads or (following is not None and following <= min(heads)), "the scheduler would forget"
-        late = bool(due) and due[0][1] <= self.engine.now
-        self.held = {name.decode() for name, _ in held}
-        width = len(QUEUE_PARTS)
-        for at, name in enumerate(self.names):
-            parts = dict(zip(QUEUE_PARTS, rows[10 + width * at : 10 + width * (at + 1)], strict=True))
+        heads = [min(found.values()) for found in (due, active, ends) if found]
+        assert not heads or (following is not None and int(following) <= min(heads)), "the scheduler would forget"
+        late = any(at <= self.engine.now for at in due.values())
+        self.held = {name.decode() for name in held}
+        for name, row in zip(self.names, rows[10:], strict=True):
+            parts = dict(zip(QUEUE_PARTS, row, strict=True))
             self._queue(name, parts, stale=name in stale)
             waiting = parts["list"]
             assert waiting <= self.window + doubled[name], f"{waiting} wake-ups for {name}"
@@ -70,19 +91,18 @@ class Sameness:
             if runnable and not late and name not in lost:
                 assert waiting + in_hand[name] > 0, f"{runnable} jobs of {name} could start and nobody is woken"
 
-    def _ask(self, pipe: Any, place: bytes, name: str) -> None:
-        queue = name.encode()
-        pipe.hgetall(place + b"q:" + queue)
-        pipe.zrange(place + b"r:" + queue, 0, -1, withscores=True)
-        pipe.hgetall(place + b"kt:" + queue)
-        pipe.hgetall(place + b"kr:" + queue)
-        pipe.lrange(place + b"rl:" + queue, 0, -1)
-        pipe.llen(keys.broker_list(self.engine.application_id, name))
-        for key in KEYS:
-            pipe.zrange(place + b"w:" + queue + b":" + key.encode(), 0, -1, withscores=True)
+    def look_at_held(self) -> None:
+        """Only see which queues have a slot reserved; ``check`` does so too."""
+        found = self.engine.store.redis.zrange(self.engine.prefix + b"res", 0, -1)
+        self.held = {name.decode() for name in found}
 
     def _records(
-        self, everything: dict[bytes, float], active: Any, due: dict[bytes, float], ends: Any, index: list[bytes]
+        self,
+        everything: dict[bytes, int],
+        active: dict[bytes, int],
+        due: dict[bytes, int],
+        ends: dict[bytes, int],
+        index: list[bytes],
     ) -> None:
         jobs = self.model.jobs
         assert everything == {job.id: job.sequence for job in jobs.values()}, "jobs lost or invented"
@@ -96,7 +116,7 @@ class Sameness:
             wanted.add(b"m" + fields_hash(*key_field(job.key)) + seq8(job.sequence))
         assert set(index) == wanted, "index"
 
-    def _counters(self, app: dict[bytes, bytes], totals: dict[bytes, bytes], held: dict[bytes, float]) -> None:
+    def _counters(self, app: dict[bytes, bytes], totals: dict[bytes, bytes], held: dict[bytes, int]) -> None:
         counts = Counter(job.state for job in self.model.jobs.values())
         for letter in LETTERS:
             count = counts[letter]
@@ -106,8 +126,9 @@ class Sameness:
         assert int(app.get(b"held", 0)) == len(held), "held slots"
         assert all(until <= self.engine.now + HOLD_MS for until in held.values()), "a slot is held too long"
 
-    def _events(self, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        for at, row in rows:
+    def _events(self, rows: list[tuple[bytes, list[bytes]]]) -> None:
+        for at, flat in rows:
+            row = fields(flat)
             self.last_event = b"(" + at
             told = self.told.setdefault(row[b"j"], [])
             told.append(BY_LETTER[row[b"t"].decode()].value)
@@ -117,24 +138,24 @@ class Sameness:
 
     def _queue(self, name: str, parts: dict[str, Any], *, stale: bool) -> None:
         settings = self.model.queues[name]
+        record, turns = fields(parts["hash"]), fields(parts["turns"])
         counts = Counter(job.state for job in self.model.jobs.values() if job.queue == name)
         for letter in LETTERS:
-            assert int(parts["hash"].get(b"n" + letter.encode(), 0)) == counts[letter], "counter"
+            assert int(record.get(b"n" + letter.encode(), 0)) == counts[letter], f"counter {letter} of {name}"
         running = Counter(job.key for job in self.model.of("a", name) if job.key)
-        found = {key.decode(): int(number) for key, number in parts["running"].items()}
-        assert found == running, "running per key"
-        turns = sorted(parts["turns"], key=lambda key: parts["turns"][key])
-        assert [key.decode() for key in turns] == sorted(settings.turns, key=settings.turns.__getitem__), "turns"
+        assert {key.decode(): int(number) for key, number in fields(parts["running"]).items()} == running, "running"
+        in_order = [key.decode() for key in sorted(turns, key=turns.__getitem__)]
+        assert in_order == sorted(settings.turns, key=settings.turns.__getitem__), f"turns of {name}"
         waiting: dict[str, dict[bytes, int]] = {key: {} for key in ("", *KEYS)}
         for job in self.model.of("w", name):
             waiting[job.key][seq8(job.sequence)] = -job.priority
         for key in KEYS:
-            assert dict(parts["waiting " + key]) == waiting[key], f"waiting jobs of key {key}"
-        self._ring(name, dict(parts["ring"]), parts["turns"], stale=stale)
-        self._rate(settings, parts)
+            assert scores(parts["waiting " + key]) == waiting[key], f"waiting jobs of key {key}"
+        self._ring(name, scores(parts["ring"]), turns, stale=stale)
+        self._rate(settings, parts["log"], int(record.get(b"rate_used", 0)))
 
-    def _ring(self, name: str, ring: dict[bytes, float], turns: dict[bytes, bytes], *, stale: bool) -> None:
-        wanted: dict[bytes, float] = {}
+    def _ring(self, name: str, ring: dict[bytes, int], turns: dict[bytes, bytes], *, stale: bool) -> None:
+        wanted: dict[bytes, int] = {}
         for priority, _, job in self.model.candidates(name):
             wanted[self._member(job, turns)] = priority
         if stale:
@@ -148,15 +169,11 @@ class Sameness:
         key = job.key.encode()
         return turns[key] + key if key else seq8(job.sequence)
 
-    def _rate(self, settings: ModelQueue, parts: dict[str, Any]) -> None:
-        log = [tuple(map(int, entry.split(b":"))) for entry in parts["log"]]
-        assert int(parts["hash"].get(b"rate_used", 0)) == sum(count for _, count in log), "sum of the rate log"
+    def _rate(self, settings: ModelQueue, entries: list[bytes], used: int) -> None:
+        log = [tuple(map(int, entry.split(b":"))) for entry in entries]
+        assert used == sum(count for _, count in log), "sum of the rate log"
         if settings.rate is None:
             return
         recent = sum(count for at, count in log if at + settings.rate[1] > self.engine.now)
         wanted = sum(1 for at in settings.starts if at + settings.rate[1] > self.engine.now)
         assert recent == wanted, "starts in the rate log"
-
-
-KEYS = ("x", "y", "z")
-QUEUE_PARTS = ("hash", "ring", "turns", "running", "log", "list", *("waiting " + key for key in KEYS))
