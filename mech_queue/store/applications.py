@@ -27,6 +27,7 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.problems import Problems
 from mech_queue.store import keys
 from mech_queue.store.connection import read, translated
+from mech_queue.store.deliveries import search_field
 from mech_queue.store.sealing import seal, secrets_of, secrets_to_json, unseal
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Applications:
     def delete(self, application_id: str) -> None:
         """Mark it as deleted, which stops its keys; its data goes in the background."""
         created_ms = self.get(application_id).created_ms
-        self._run("application_delete", application_id, {})
+        self._run("application_delete", application_id, {"field": search_field("application", application_id)})
         digests = [key.digest for key in self.keys(application_id)]
         if digests:
             read(self._store.redis, "HDEL", keys.API_KEYS, *digests)

@@ -8,7 +8,7 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobSpec
 from mech_queue.model.schedule import ScheduleSpec, parse_schedule
 from mech_queue.model.submission import Defaults
-from mech_queue.services import applications, jobs, maintenance, schedules, subscriptions
+from mech_queue.services import applications, deliveries, jobs, maintenance, schedules, subscriptions
 from mech_queue.store import Store, keys
 from tests.support.waiting import wait_until
 
@@ -26,6 +26,12 @@ def hourly() -> ScheduleSpec:
     text = b'{"name":"s","every":3600000,"job":{"queue":"q0","data":1}}'
     parsed = strict_json.parse(text)
     return parse_schedule(parsed.value, parsed.members, Defaults())
+
+
+def dump(store: Store, raw: bytes) -> bytes:
+    """All that is kept of a delivery, as bytes."""
+    parts = [key for key in store.redis.scan_iter() if key.endswith(raw) and b":~:" in key]
+    return b"".join(store.redis.dump(key) or b"" for key in parts)
 
 
 def another_process(store: Store) -> Store:
@@ -247,7 +253,13 @@ def test_a_deleted_application_stops_at_once_and_leaves_nothing(store, monkeypat
     made = applications.create(store, "Shop", ApplicationSettings(max_concurrent_jobs=3))
     application_id = made.application.id
     hook = {"name": "a", "endpoint": "https://example.com", "events": ["*"]}
-    subscriptions.create(store, application_id, hook)
+    subscription_id = subscriptions.create(store, application_id, hook).subscription.id
+    for _ in range(3):
+        deliveries.send_test(store, application_id, subscription_id)
+    other_hook = subscriptions.create(store, kept.application.id, hook).subscription.id
+    kept_delivery = deliveries.send_test(store, kept.application.id, other_hook)
+    parent = jobs.submit(store, application_id, JobSpec("q0"))
+    jobs.submit(store, application_id, JobSpec("q0", depends_on=(parent.job_id,)))
     for n in range(450):
         spec = JobSpec(f"q{n % 3}", fields=(("n", str(n)),), concurrency_key=f"k{n % 2}" if n % 5 else None)
         spec.delay_ms = 60_000 if n % 7 == 0 else None
@@ -273,5 +285,10 @@ def test_a_deleted_application_stops_at_once_and_leaves_nothing(store, monkeypat
         maintenance.tick(store)
     left = [key for key in store.redis.scan_iter() if application_id.encode() in key]
     assert left == []
+    place = keys.shard_prefix(keys.shard_of(application_id)) + b"~:"
+    mine = [raw for raw in store.redis.zrange(place + b"all", 0, -1) if application_id.encode() in dump(store, raw)]
+    assert mine == [] and not any(application_id.encode() in key for key in store.redis.zrange(place + b"due", 0, -1))
+    assert deliveries.get(store, kept.application.id, kept_delivery).id == kept_delivery
+    refused(Code.NOT_FOUND, subscriptions.get, store, application_id, subscription_id)
     assert maintenance.counts(store)["waiting"] == 1
     assert jobs.claim(store, kept.application.id, ["q0"], worker_id="w").jobs

@@ -128,6 +128,7 @@ local ACTS = {
   m = repair_matching,                                           -- application `~`, as is the next
   b = function(key) endpoint_probe(queue_load('webhooks'), key) end,
   W = wipe,                                                      -- the application was deleted
+  V = wipe_deliveries,                                           -- application `~`: an application's, likewise
 }
 for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, args.limit)) do
   call('ZREM', P .. 'due', member)

@@ -1,5 +1,5 @@
 -- Removes what an application has, in steps of at most 200 things; the last step leaves only what has a TTL.
---   due entry 'W' of the application; filed by application_delete
+--   due entry 'W' of the application, and 'V' .. field of `~` for its deliveries; both filed by application_delete
 --@include lib/job
 --@include lib/subscription
 local function wipe_jobs(most)
@@ -17,6 +17,28 @@ local function wipe_jobs(most)
     end
   end
   return #ids
+end
+
+-- in application `~`; `field`: six bytes that stand for "deliveries of this application" in the index. Those on
+-- their way now hold a lease and are looked for again when it is over
+local function wipe_deliveries(field)
+  local prefix, sending = 'm' .. field, 0
+  local entries = call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, 200)
+  for _, entry in ipairs(entries) do
+    local seq = int(from_seq8(string.sub(entry, #prefix + 1)))
+    local id = call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1]
+    local job = id and job_load(id)
+    if not job then
+      call('ZREM', P .. 'ix', entry)
+    elseif job.s == 'a' then
+      sending = sending + 1
+    else
+      if job.s == 'w' or job.s == 'd' then leave_waiting(job, queue_load(job.q)) end
+      remove(job)
+    end
+  end
+  if #entries > sending then due_at('due', now, 'V' .. field)
+  elseif sending > 0 then due_at('due', now + 60000, 'V' .. field) end
 end
 
 local function wipe_subscriptions(most)
