@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery.utils.log import get_logger
 
 from mech_queue.celery.held import Place
-from mech_queue.services import queues
+from mech_queue.services import applications, queues
 
 if TYPE_CHECKING:
     from mech_queue.celery.runtime import Runtime
@@ -20,6 +20,9 @@ logger = get_logger("mech_queue")
 
 WAKE_UP_PREFIX = "jobs."
 REFUSED_LOOK_S = 1.0
+APPLICATIONS_PER_PAGE = 100
+MASTER = "master"
+"""The built-in application, which lists leave out."""
 
 
 class Consumers:
@@ -74,18 +77,25 @@ class Consumers:
 
     def places(self) -> list[Place]:
         """The queues of the store that the worker's options name."""
-        from mech_queue.services import applications
-
         options, store = self._runtime.options, self._runtime.store
         wanted: list[str] = []
         for application in options.applications:
-            wanted += [a.id for a in applications.list_(store)] if application == "*" else [application]
+            wanted += self._all_applications() if application == "*" else [application]
         return [
             Place(application_id, queue.name)
             for application_id in dict.fromkeys(wanted)
             for queue in queues.list_(store, application_id)
             if any(fnmatchcase(queue.name, pattern) for pattern in options.queues)
         ]
+
+    def _all_applications(self) -> list[str]:
+        ids = [MASTER]
+        cursor: str | None = None
+        while True:
+            page, cursor = applications.list_(self._runtime.store, limit=APPLICATIONS_PER_PAGE, cursor=cursor)
+            ids += [application.id for application in page]
+            if cursor is None:
+                return ids
 
     def _add(self, names: list[str]) -> None:
         if self._consumer.task_consumer is None:

@@ -80,7 +80,7 @@ class CurrentJob:
     def log(self, line: str) -> None:
         """Add a line to the job's log (``GET /api/jobs/{id}/logs``). Raises JobCancelled."""
         store = runtime_of(self._task.app).store
-        self._ask(lambda: jobs.logs_append(store, self.application_id, self.id, [line], self._held.job.lease_token))
+        self._ask(lambda: jobs.log(store, self.application_id, self.id, [line]))
 
     def check_cancelled(self) -> None:
         """Raise JobCancelled when the job was cancelled or lost. Cheap enough for every turn of a loop.

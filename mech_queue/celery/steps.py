@@ -14,8 +14,9 @@ from mech_queue.celery.flush import ids_in_pool, keep_sent_jobs
 from mech_queue.celery.leases import LeaseThread
 from mech_queue.celery.runtime import Runtime, installed, runtime_of
 from mech_queue.celery.tasks import adapt
-from mech_queue.model.errors import Refusal, StoreStopped
+from mech_queue.model.errors import Code, Refusal, StoreStopped
 from mech_queue.model.job import Report
+from mech_queue.services import jobs
 
 logger = get_logger("mech_queue")
 
@@ -32,7 +33,7 @@ def before_start(instance: Any = None, conf: Any = None, **_: Any) -> None:
         return
     runtime = runtime_of(instance.app)
     try:
-        runtime.store.greet(initialise=False)
+        _greet(runtime)
     except StoreStopped as stopped:
         print(stopped, file=sys.stderr)
         raise SystemExit(1) from None
@@ -42,6 +43,17 @@ def before_start(instance: Any = None, conf: Any = None, **_: Any) -> None:
     except Refusal as refusal:  # the worker may come up before its store
         logger.warning("The store does not answer yet: %s", refusal)
     _take_only_what_runs(conf)
+
+
+def _greet(runtime: Runtime) -> None:
+    """Raises StoreStopped when this library version is not served. The protocol is judged by the scripts, so
+    one of them is run: for a job that cannot exist."""
+    runtime.store.greet(initialise=False)
+    try:
+        jobs.get(runtime.store, "master", "00000000-0000-0000-0000-000000000000")
+    except Refusal as refusal:
+        if refusal.code is not Code.NOT_FOUND:
+            raise
 
 
 def _take_only_what_runs(conf: Any) -> None:

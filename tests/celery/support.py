@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from mech_queue.model.errors import Refusal
+from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.model.job import JobRecord, JobSpec
 from mech_queue.services import jobs, maintenance
 from mech_queue.store import Store
@@ -53,7 +53,7 @@ class Shop:
 
     def _tick(self) -> None:
         while not self._closing.wait(TICK_S):
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(Refusal, StoreStopped):
                 maintenance.tick(self.store)
 
     def worker(self, pool: str = "prefork", concurrency: int = 2, *options: str, **environment: str) -> "Worker":
