@@ -135,9 +135,22 @@ def _run_due(store: Store, application_id: str, schedule_id: str) -> bool:
     except Exception:  # for example a time zone that this machine does not know
         log.exception("schedule %s of %s cannot be worked out", schedule_id, application_id)
         what, reason = Firing(False, schedule.due_ms, now_ms + TROUBLE_MS), "its next time cannot be worked out"
+    refused = what.run and not _allowed(store, application_id, schedule.spec.queue)
+    if refused:
+        reason = "the settings of the application do not allow the queue"
     try:
-        return store.schedules.fire(application_id, schedule, what, new_job_id(), reason) != ""
+        return store.schedules.fire(application_id, schedule, what, new_job_id(), reason, refused=refused) != ""
     except Refusal as refusal:
         if refusal.code is not Code.STORE_FULL:
             raise
         return False  # stays due: it runs as soon as the store takes new work again
+
+
+def _allowed(store: Store, application_id: str, queue: str) -> bool:
+    """Whether the application may use the queue now; its settings may have changed since it was asked."""
+    try:
+        return store.applications.get(application_id).settings.allows(queue)
+    except Refusal as refusal:
+        if refusal.code is not Code.NOT_FOUND:
+            raise
+        return True  # deleted meanwhile: the script makes nothing

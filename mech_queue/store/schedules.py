@@ -88,15 +88,27 @@ class Schedules:
         if not self._store.scripts.run("schedule_delete", application_id, {"id": schedule_id}):
             raise missing()
 
-    def fire(self, application_id: str, schedule: Schedule, firing: Firing, job_id: bytes, reason: str) -> str:
-        """Book the due time as read in ``schedule``; the letter of the outcome, "" when another was here first."""
+    def fire(
+        self,
+        application_id: str,
+        schedule: Schedule,
+        firing: Firing,
+        job_id: bytes,
+        reason: str,
+        *,
+        refused: bool = False,
+    ) -> str:
+        """Book the due time as read in ``schedule``; the letter of the outcome, "" when another was here first.
+
+        ``refused``: booked, with this reason, but no job is made.
+        """
         args = {
             "id": schedule.id,
             "version": schedule.version,
             "expected": schedule.due_ms,
             "due": firing.for_ms,
             "next": firing.next_ms,
-            "act": "run" if firing.run else "miss",
+            "act": "refuse" if refused else "run" if firing.run else "miss",
             "reason": reason,
             "job": job_id,
         }

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mech_queue.model.application import ApplicationSettings
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobSpec, Report, State
 from mech_queue.model.query import JobQuery
@@ -171,6 +172,15 @@ def test_a_refused_job_is_written_down_and_the_schedule_goes_on(store: Store, cl
     clock.advance(MINUTE)
     assert outcomes(store, one) == ["refused", "submitted"]
     assert again(store, one).runs == 1
+
+
+def test_a_queue_that_is_not_allowed_any_more_gets_no_job(store: Store, clock: Clock) -> None:
+    one = made(store)
+    store.applications.create(APPLICATION, "a", ApplicationSettings(allowed_queues=("email",)), ())
+    clock.advance(MINUTE)
+    run = schedules.runs(store, APPLICATION, one.id, 1)[0]
+    assert run.outcome == "refused" and "allow" in (run.reason or "")
+    assert (job_count(store), again(store, one).runs, again(store, one).due_ms) == (0, 0, START_MS + 2 * MINUTE)
 
 
 def test_dedupe_of_the_job_holds(store: Store, clock: Clock) -> None:

@@ -1,7 +1,7 @@
 -- A schedule's time has come: book it and create its job, in one step, so that any number of schedulers neither lose
 -- nor double a run. Or run it now, by hand; that moves no time and counts for no limit.
 --   args: id, version and expected (due ms) as read, due (ms that this run stands for), next ms or nil (it was the last),
---     act 'run' | 'miss', reason (of a miss), manual, job (id of the new job, 16 bytes)
+--     act 'run' | 'miss' | 'refuse', reason, manual, job (id of the new job, 16 bytes)
 --   answer: {outcome, job id or ''}; outcomes: s submitted, d deduplicated, k skipped (the last job is unfinished),
 --     f refused, m missed, '' nothing done: another scheduler was here, or the schedule was changed
 --   events: created
@@ -50,8 +50,8 @@ end
 
 local due = tonumber(v[2] or nil)
 if v[3] ~= '1' or tonumber(v[1]) ~= args.version or due ~= args.expected or due > now then return {0, {'', ''}} end
-if args.act == 'miss' then
-  outcome = 'm'
+if args.act ~= 'run' then
+  outcome = args.act == 'miss' and 'm' or 'f'
 elseif v[4] == 'skip' and unfinished(v[6]) then
   outcome, reason = 'k', 'the job of the run before is unfinished'
   call('HINCRBY', key, 'skipped', 1)
