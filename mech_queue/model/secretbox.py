@@ -22,6 +22,7 @@ class SecretBox:
     def __init__(self, keys: str | None = None) -> None:
         texts = [part.strip() for part in (keys or "").split(",") if part.strip()]
         try:
+            self._first = Fernet(texts[0]) if texts else None
             self._fernet = MultiFernet([Fernet(text) for text in texts]) if texts else None
         except ValueError:
             raise SecretsKeyError(
@@ -57,6 +58,18 @@ class SecretBox:
             return self._fernet.decrypt(token)
         except InvalidToken:
             raise SecretsKeyError("No key in SECRETS_KEY opens a stored secret; keep the old key in the list") from None
+
+    def current(self, stored: bytes) -> bool:
+        """Whether it is sealed as ``seal`` would: by the first key, or not at all where there is none."""
+        if self._first is None:
+            return stored[:1] == _PLAIN
+        if stored[:1] != _FERNET:
+            return False
+        try:
+            self._first.decrypt(stored[1:])
+        except InvalidToken:
+            return False
+        return True
 
     def rotate(self, stored: bytes) -> bytes:
         """The same secret sealed by the first key."""

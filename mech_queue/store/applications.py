@@ -28,7 +28,7 @@ from mech_queue.model.problems import Problems
 from mech_queue.store import keys
 from mech_queue.store.connection import read, translated
 from mech_queue.store.deliveries import search_field
-from mech_queue.store.sealing import seal, secrets_of, secrets_to_json, unseal
+from mech_queue.store.sealing import box_of, seal, secrets_of, secrets_to_json, unseal
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
@@ -126,6 +126,11 @@ class Applications:
         """The webhook secrets, newest first, expired ones included; () when there is no such application."""
         sealed, deleted = read(self._store.redis, "HMGET", keys.prefix(application_id) + b"about", "sealed", "deleted")
         return secrets_of(unseal(self._store, sealed)) if sealed and not deleted else ()
+
+    def sealed_by_first_key(self, application_id: str) -> bool:
+        """Whether its secrets stand under the key that encrypts now; True when there is no such application."""
+        sealed = read(self._store.redis, "HGET", keys.prefix(application_id) + b"about", "sealed")
+        return sealed is None or box_of(self._store).current(sealed)
 
     def usage(self, application_id: str) -> dict[str, int]:
         """Jobs by state now."""

@@ -16,7 +16,7 @@ from mech_queue.model.metadata import canonical, fields_hash
 from mech_queue.model.subscription import MASKED, Health, Subscription, SubscriptionSpec
 from mech_queue.store import keys
 from mech_queue.store.connection import read, translated
-from mech_queue.store.sealing import seal, secrets_of, secrets_to_json, unseal
+from mech_queue.store.sealing import box_of, seal, secrets_of, secrets_to_json, unseal
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
@@ -92,6 +92,10 @@ class Subscriptions:
         inside = unseal(self._store, found.sealed)
         spec = replace(found.spec, headers=inside["headers"])
         return replace(found, spec=spec), secrets_of(inside["secrets"])
+
+    def sealed_by_first_key(self, found: Subscription) -> bool:
+        """Whether its secrets stand under the key that encrypts now."""
+        return box_of(self._store).current(found.sealed)
 
     def page(self, application_id: str, limit: int, after: str | None = None) -> tuple[list[Subscription], str | None]:
         """Up to ``limit`` subscriptions by age, those after the id ``after``; and the id to go on from."""
