@@ -24,6 +24,9 @@ from mech_queue.store import Store
 from mech_queue.store.rates import RateCounters
 
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
 def create_app(
     settings: Settings,
     store: Store,
@@ -73,6 +76,8 @@ def _register_hooks(app: Flask, runtime: Runtime) -> None:
         g.standing = None
         g.began = time.perf_counter()
         g.request_id = answers.request_id_of(request.environ)
+        if request.method not in METHODS:  # else each invented method would make metrics of its own
+            request.prom_do_not_track = True  # type: ignore[attr-defined]
 
     def identify() -> Response | None:
         if request.method == "OPTIONS" and request.headers.get("Access-Control-Request-Method"):

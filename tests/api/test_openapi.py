@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from api.document import render
@@ -112,6 +112,7 @@ def test_the_vendored_bundle_is_the_one_that_was_reviewed() -> None:
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("swagger-ui*.*s*"))
     }
-    listed = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
     assert found == listed
     assert (folder / "LICENSE").read_text().lstrip().startswith("Apache License")
