@@ -20,6 +20,9 @@ from mech_queue.store.subscriptions import Lookup
 BUDGET_S = 0.02
 """How long one wake-up goes on matching; whatever waits then has wake-ups of its own."""
 
+LEASE_MS = 10_000
+"""Lease of a batch. One that outlives it is matched twice, which changes nothing."""
+
 log = logging.getLogger(__name__)
 
 Known = dict[tuple[str, bytes], Subscription | None]
@@ -33,7 +36,7 @@ def match(store: Store, shard: int, budget_s: float = BUDGET_S) -> int:
     until = time.monotonic() + budget_s
     matched = 0
     while True:
-        batch = store.events.claim(shard, os.urandom(16))
+        batch = store.events.claim(shard, os.urandom(16), lease_ms=LEASE_MS)
         if batch is None:
             return matched
         store.deliveries.create(shard, deliveries_of(store, batch), batch.id)
