@@ -1,0 +1,120 @@
+"""The machine notices: with a fault planted in the scripts it must fail. ``MACHINE_EXAMPLES`` tries them all."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from mech_queue.model.errors import Refusal
+from mech_queue.store import Store
+from mech_queue.store.scripts import Scripts, entry_points, joined
+from tests.store.machine import WINDOW, machine_on
+
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
+SUITE_EXAMPLES = 60  # each of the quick ones fell within 15
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``right`` in any script is replaced by ``wrong``. ``quick``: found fast enough for the suite."""
+
+    name: str
+    right: str
+    wrong: str
+    quick: bool = False
+
+
+FAULTS = [
+    Fault(
+        "an ended job leaves its key blocked",
+        "call('HDEL', queue.running, key) end\n  regroup(queue, key)",
+        "call('HDEL', queue.running, key) end",
+        quick=True,
+    ),
+    Fault(
+        "no queue is woken for a free slot of the application", "  wake_application()\n  for _, queue", "  for _, queue"
+    ),
+    Fault(
+        "nobody is woken when the rate limit frees a slot",
+        "due_at('due', queue.rate_head + queue.rate_per, 'r' .. queue.name) return",
+        "return",
+    ),
+    Fault(
+        "the window of the rate limit is 1 ms short",
+        "if tonumber(at) + queue.rate_per > now then queue.rate_head",
+        "if tonumber(at) + queue.rate_per > now + 1 then queue.rate_head",
+    ),
+    Fault("the sum of the rate log is not written", "if queue.rate_used ~= was then", "if false then"),
+    Fault("a served key keeps its turn", "call('HSET', queue.turns, key, seq8(tick()))  ", "", quick=True),
+    Fault(
+        "wake-ups are pushed without counting those that wait",
+        "math.min(ready, free, rate, slots) - waiting_wakeups(queue)",
+        "math.min(ready, free, rate, slots)",
+        quick=True,
+    ),
+    Fault(
+        "a claim takes slots held for other queues",
+        "queue.concurrency - queue.active, app.max - app.active - app.held)",
+        "queue.concurrency - queue.active, app.max - app.active)",
+    ),
+    Fault(
+        "PUT started does not ask for the limit of the key",
+        "if job.k and key_running(queue, job.k) >= key_limit(queue, job.k) then\n",
+        "if false then\n",
+    ),
+    Fault(
+        "a stale lease token is accepted",
+        "(report.token and report.token ~= job.l) or (not",
+        "(not",
+        quick=True,
+    ),
+    Fault("a held slot never lapses", "if drop_held(queue) then queue.lap", "if false then queue.lap"),
+    Fault("a lost lease is not told", "  event(job, 'stalled')\n", ""),
+    Fault("the scheduler is not told of a due time", "  call('ZADD', S .. 'next', 'LT', int(score), APP_ID)\n", ""),
+]
+
+
+class FaultyScripts(Scripts):
+    """Scripts with one fault."""
+
+    def __init__(self, store: Store, fault: Fault) -> None:
+        super().__init__(store.redis, WINDOW)
+        self._fault = fault
+
+    def _script(self, name: str) -> tuple[str, str]:
+        if name not in self._loaded:
+            text = joined(name, WINDOW).replace(self._fault.right, self._fault.wrong)
+            self._loaded[name] = (hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
+        return self._loaded[name]
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if fault.quick or EXAMPLES], ids=lambda fault: fault.name.replace(" ", "-")
+)
+def test_the_machine_notices(redis_url: str, fault: Fault) -> None:
+    store = Store.open(redis_url, window=WINDOW)
+    store.scripts = FaultyScripts(store, fault)
+    with pytest.raises((AssertionError, Refusal, redis.ResponseError)):
+        run_state_machine_as_test(
+            machine_on(store),
+            settings=settings(
+                max_examples=EXAMPLES or SUITE_EXAMPLES,
+                stateful_step_count=40,
+                derandomize=True,
+                deadline=None,
+                database=None,
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+                phases=(Phase.generate,),
+            ),
+        )
+    store.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_each_fault_is_planted_somewhere(fault: Fault) -> None:
+    assert any(fault.right in joined(name, WINDOW) for name in entry_points())
