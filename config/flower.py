@@ -4,8 +4,10 @@ Flower reads the names of this module as its options: read-only, with a login, o
 FLOWER_ADDRESS says otherwise. Its own /metrics and /healthcheck need no login, hence loopback.
 """
 
+import logging as _logging  # not "logging": that is one of Flower's options
 import sys
 
+from config import logging as logs
 from config.settings import load
 
 _settings = load()
@@ -15,6 +17,9 @@ if ":" not in _settings.flower_basic_auth:
         file=sys.stderr,
     )
     raise SystemExit(1)
+
+logs.configure(_settings, "flower")
+_logging.getLogger("flower.inspector").setLevel(_logging.ERROR)  # it warns of every worker that is not up yet
 
 address = _settings.flower_address
 port = _settings.flower_port

@@ -13,8 +13,8 @@ import structlog
 
 from config.settings import Settings
 
-_NOISY = ("urllib3", "kombu", "amqp", "tornado.access", "asyncio")
-"""Libraries that log each step; only their warnings are of use."""
+_NOISY = ("urllib3", "kombu", "amqp", "tornado.access", "asyncio", "celery.worker.strategy", "celery.app.trace")
+"""Libraries that log each step; a wake-up is no news; only their warnings are of use."""
 
 
 def configure(settings: Settings, process: str) -> None:

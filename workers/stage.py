@@ -13,6 +13,8 @@ def main() -> None:
         print(f"usage: python -m workers.stage {'|'.join(STAGES)}", file=sys.stderr)
         raise SystemExit(2)
     command = celery_worker(sys.argv[1], load())
+    # As root in a container Celery warns at length of pickled messages; these stages accept JSON only.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")
     sys.stdout.flush()
     os.execv(command[0], command)
 
