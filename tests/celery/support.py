@@ -64,9 +64,10 @@ class Shop:
 
     def submit(self, task: str, data: Any = None, **options: Any) -> str:
         """Submit a job; ``options`` are fields of JobSpec. Returns its id."""
+        application = options.pop("application", APPLICATION)
         text = json.dumps({} if data is None else data).encode()
         spec = JobSpec(queue=options.pop("queue", QUEUE), task=task, data=text, **options)
-        return jobs.submit(self.store, options.pop("application", APPLICATION), spec).job_id
+        return jobs.submit(self.store, application, spec).job_id
 
     def submit_many(self, count: int, task: str, data: Any = None, **options: Any) -> list[str]:
         """Submit many of the same; returns their ids in order."""
