@@ -65,7 +65,7 @@ class Applications:
         """Keep a new application; False when it was there already. The built-in one is in no list."""
         created_ms = self._now_ms()
         if application_id != MASTER:
-            read(self._store.redis, "ZADD", keys.APPLICATIONS, 0, _member(created_ms, application_id))
+            read(self._store.redis, "ZADD", keys.APPLICATIONS, "NX", created_ms, application_id)
         args = {
             "name": name,
             "settings": _settings_text(settings),
@@ -84,15 +84,30 @@ class Applications:
 
     def page(self, limit: int, after: str | None = None) -> tuple[list[Application], str | None]:
         """Up to ``limit`` applications by age, those after the cursor; and the cursor of the next page."""
-        start = b"(" + after.encode() if after else b"-"
-        members = read(self._store.redis, "ZRANGEBYLEX", keys.APPLICATIONS, start, "+", "LIMIT", 0, limit)
-        rows = self._get_many([_id_of(member) for member in members])
-        old = _member(self._now_ms() - 60_000, "")
-        for member, row in zip(members, rows, strict=True):
-            if row is None and member.decode() < old:  # a create that was killed, or a delete
-                read(self._store.redis, "ZREM", keys.APPLICATIONS, member)
+        listed = self._listed(limit, after)
+        rows = self._get_many([application_id for _, application_id in listed])
+        old_ms = self._now_ms() - 60_000
+        for (created_ms, application_id), row in zip(listed, rows, strict=True):
+            if row is None and created_ms < old_ms:  # a create that was killed, or a delete
+                read(self._store.redis, "ZREM", keys.APPLICATIONS, application_id)
         found = [row for row in rows if row is not None]
-        return found, members[-1].decode() if len(members) == limit else None
+        return found, _cursor(*listed[-1]) if len(listed) == limit else None
+
+    def _listed(self, limit: int, after: str | None) -> list[tuple[int, str]]:
+        """(created ms, id) of the next ``limit`` in the list; several may be of one ms."""
+        known, _, last = (after or "0:").partition(":")
+        start = (int(known), last)
+        found: list[tuple[int, str]] = []
+        with translated():
+            at = self._store.redis.zcount(keys.APPLICATIONS, "-inf", f"({start[0]}")
+            while len(found) < limit:
+                rows = self._store.redis.zrange(keys.APPLICATIONS, at, at + limit - 1, withscores=True)
+                if not rows:
+                    break
+                pairs = [(int(score), member.decode()) for member, score in rows]
+                found += [pair for pair in pairs if pair > start]
+                at += len(rows)
+        return found[:limit]
 
     def change(
         self,
@@ -115,12 +130,11 @@ class Applications:
 
     def delete(self, application_id: str) -> None:
         """Mark it as deleted, which stops its keys; its data goes in the background."""
-        created_ms = self.get(application_id).created_ms
         self._run("application_delete", application_id, {"field": search_field("application", application_id)})
         digests = [key.digest for key in self.keys(application_id)]
         if digests:
             read(self._store.redis, "HDEL", keys.API_KEYS, *digests)
-        read(self._store.redis, "ZREM", keys.APPLICATIONS, _member(created_ms, application_id))
+        read(self._store.redis, "ZREM", keys.APPLICATIONS, application_id)
 
     def secrets(self, application_id: str) -> tuple[Secret, ...]:
         """The webhook secrets, newest first, expired ones included; () when there is no such application."""
@@ -197,12 +211,8 @@ class Applications:
         return int(seconds) * 1000 + int(micros) // 1000
 
 
-def _member(created_ms: int, application_id: str) -> str:
+def _cursor(created_ms: int, application_id: str) -> str:
     return f"{created_ms:013d}:{application_id}"
-
-
-def _id_of(member: bytes) -> str:
-    return member.decode().partition(":")[2]
 
 
 def _settings_text(settings: ApplicationSettings) -> str:

@@ -217,7 +217,7 @@ def test_rotated_webhook_secrets_overlap(store):
 def test_the_list_pages_by_age_and_leaves_out_ghosts_and_the_built_in(store):
     applications.ensure_master(store)
     made = [applications.create(store, f"app {n}").application.id for n in range(5)]
-    store.redis.zadd(keys.APPLICATIONS, {"0000000000001:app-ghost": 0})  # a create that was killed, long ago
+    store.redis.zadd(keys.APPLICATIONS, {"app-ghost": 1})  # a create that was killed, long ago
 
     seen, cursor = [], None
     while True:
@@ -228,6 +228,19 @@ def test_the_list_pages_by_age_and_leaves_out_ghosts_and_the_built_in(store):
 
     assert sorted(seen) == sorted(made)
     assert store.redis.zcard(keys.APPLICATIONS) == 5
+    assert sorted(store.metrics.application_ids()) == sorted([MASTER, *made])  # the exporter reads the same list
+
+
+def test_applications_of_the_same_millisecond_are_each_listed_once(store):
+    made = [applications.create(store, f"app {n}").application.id for n in range(7)]
+    store.redis.zadd(keys.APPLICATIONS, dict.fromkeys(made, 1_700_000_000_000))
+    seen, cursor = [], None
+    while True:
+        page, cursor = applications.list_(store, limit=2, cursor=cursor)
+        seen += [one.id for one in page]
+        if cursor is None:
+            break
+    assert seen == sorted(made)
 
 
 def test_the_master_key_acts_for_the_built_in_application_or_a_named_one(store):
