@@ -145,19 +145,25 @@ class Shop:
 
 
 class Worker:
-    """One ``celery worker`` process (with its children) of the shop's app."""
+    """One ``celery worker`` process (with its children), by default of the shop's app."""
 
     number = 0
 
     def __init__(
-        self, shop: Shop, pool: str, concurrency: int, options: tuple[str, ...], environment: dict[str, str]
+        self,
+        shop: Shop,
+        pool: str,
+        concurrency: int,
+        options: tuple[str, ...],
+        environment: dict[str, str],
+        app: str = "tests.celery.shop",
     ) -> None:
         Worker.number += 1
         self.name = f"w{Worker.number}@shop"
         self.shop = shop
         self._log = Path(shop.folder.name) / f"worker-{Worker.number}.log"
         queues = f"celery,jobs.{APPLICATION}.{QUEUE}"
-        arguments = ["-m", "celery", "-A", "tests.celery.shop", "worker", "-P", pool, "-c", str(concurrency)]
+        arguments = ["-m", "celery", "-A", app, "worker", "-P", pool, "-c", str(concurrency)]
         if "-Q" not in options:
             arguments += ["-Q", queues]
         arguments += ["-n", self.name, "--without-gossip", "--without-mingle", "-l", "INFO", "-E", *options]
