@@ -59,8 +59,8 @@ def _filters(query: dict[str, str], found: JobQuery, problems: Problems) -> None
     found.task = query.get("task")
     if found.task is not None and not 1 <= len(found.task) <= 255:
         problems.add("task", "must have 1 to 255 characters")
-    found.submitted_after = _time(query, "submittedAfter", problems)
-    found.submitted_before = _time(query, "submittedBefore", problems)
+    found.submitted_after = time_of(query, "submittedAfter", problems)
+    found.submitted_before = time_of(query, "submittedBefore", problems)
     if len(query.get("cursor", "")) > MAX_CURSOR:
         problems.add("cursor", "is not a cursor of this service")
 
@@ -76,7 +76,8 @@ def _states(text: str | None, problems: Problems) -> tuple[State, ...]:
     return ()
 
 
-def _time(query: dict[str, str], name: str, problems: Problems) -> int | None:
+def time_of(query: dict[str, str], name: str, problems: Problems) -> int | None:
+    """A time with zone as unix ms; None when it is not given."""
     text = query.get(name)
     if text is None:
         return None

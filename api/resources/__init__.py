@@ -14,6 +14,7 @@ MODULES = (
     "operations",
     "applications",
     "subscriptions",
+    "deliveries",
     "schedules",
     "events",
     "application",
