@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mech_queue.model import strict_json
@@ -110,6 +110,7 @@ def test_a_megabyte_of_anything_is_read_or_refused_quickly(body: bytes) -> None:
     assert time.process_time() - began < 3  # of processor time; the slowest takes some 0.3 s
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     try:
@@ -120,11 +121,13 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.text(), JSON), st.sampled_from([None, 1]))
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=4), st.sampled_from([None, 1]))
 def test_what_python_writes_is_read_and_members_join_to_the_whole(value: dict[str, object], indent: int | None) -> None:
     try:
         body = json.dumps(value, indent=indent, ensure_ascii=False).encode()
