@@ -1,6 +1,7 @@
 """The stages as real processes: Celery workers, scheduler, a real receiver, kill -9."""
 
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,6 +144,19 @@ def test_secrets_show_in_no_log(stages: Stages, receiver: Receiver) -> None:
     for secret in ("canary-query", "canary-header", stages.secret, "whsec_"):
         assert secret not in logs
     assert not re.search(r"Traceback", logs), logs
+
+
+def test_a_stopping_worker_finishes_what_it_sends(stages: Stages, receiver: Receiver) -> None:
+    # Given a worker that waits for a receiver's answer
+    receiver.default = Answer(delay_s=1)
+    stages.complete({"completed": receiver.url("/slow")})
+    (request,) = receiver.wait_for(1, "/slow", 20)
+    # When it is told to stop
+    stages.service.kill_role("webhooks", signal.SIGTERM)
+    stages.service.start_role("webhooks")
+    # Then the answer was written down, and nothing is sent twice
+    found = deliveries.get(stages.store, stages.id, request.headers["webhook-id"])
+    assert (found.state, found.attempt) == (DeliveryState.SUCCEEDED, 1)
 
 
 def test_a_killed_worker_loses_nothing_and_its_attempts_are_counted(receiver: Receiver) -> None:
