@@ -34,7 +34,7 @@ specs = st.tuples(
 )
 concurrencies = st.sampled_from([None, 1, 2, 5])
 key_limits = st.sampled_from([None, 1, 1, 2])
-rates = st.sampled_from([None, (1, 400), (3, 1_000), (10, 5_000)])
+rates = st.sampled_from([None, (1, 100), (1, 400), (3, 1_000), (10, 5_000)])
 maxima = st.sampled_from([None, 1, 2, 3, 8])
 pauses = st.sampled_from([1, 50, 399, 999, 1_001, 6_000])
 endings = st.sampled_from(["complete", "complete", "complete", "fail", "fail", "stall", "release", "progress"])
