@@ -23,7 +23,6 @@ from mech_queue.services.waiting import Waiters
 from mech_queue.store import Store
 from mech_queue.store.rates import RateCounters
 
-
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

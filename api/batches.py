@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api import render
+from api import batch_refs, render
 from api.answers import Answer, encode
 from api.auth import demand_queue
 from api.call import Call
@@ -22,8 +22,20 @@ Items = list[tuple[Any, dict[str, bytes]]]
 def submit(call: Call) -> Answer:
     """POST /api/jobs/batch"""
     call.no_query()
-    specs = [_spec(call, value, members) for value, members in _items(call, "jobs")]
-    return _answer([_submitted(one) for one in jobs.submit_many(call.store, call.application_id, specs)])
+    items = _items(call, "jobs")
+    linked = batch_refs.link([value for value, _ in items])
+    specs = [_spec(call, value, members, linked) for value, members in items]
+    if not linked.ids:
+        return _answer([_submitted(one) for one in jobs.submit_many(call.store, call.application_id, specs)])
+    ordered = linked.ordered(specs)
+    done = jobs.submit_many(
+        call.store,
+        call.application_id,
+        [specs[place] for place in ordered],
+        ids=[linked.ids[place] for place in ordered],
+    )
+    by_place = dict(zip(ordered, done, strict=True))
+    return _answer([_submitted(by_place[place]) for place in range(len(specs))])
 
 
 def report(call: Call) -> Answer:
@@ -72,9 +84,10 @@ def _items(call: Call, name: str) -> Items:
     ]
 
 
-def _spec(call: Call, value: Any, members: dict[str, bytes]) -> JobSpec | Refusal:
+def _spec(call: Call, value: Any, members: dict[str, bytes], linked: batch_refs.Linked) -> JobSpec | Refusal:
     try:
-        spec = parse_submission(value, members, call.runtime.defaults)
+        spec = parse_submission(value, members, call.runtime.defaults, refs=frozenset(linked.names))
+        linked.check(value)
         demand_queue(call.caller, spec.queue)
         return spec
     except Refusal as refusal:

@@ -41,13 +41,20 @@ def submit(
     return _one(store.jobs.submit(application_id, [spec], idempotency=idempotency))
 
 
-def submit_many(store: Store, application_id: str, specs: list[JobSpec | Refusal]) -> list[Submitted | Refusal]:
-    """Submit many; what was refused before keeps its place. One bad item does not spoil the rest."""
+def submit_many(
+    store: Store, application_id: str, specs: list[JobSpec | Refusal], *, ids: list[bytes] | None = None
+) -> list[Submitted | Refusal]:
+    """Submit many; what was refused before keeps its place. One bad item does not spoil the rest.
+
+    ``ids``: one per item, made by the caller, when items depend on each other.
+    """
     answers: list[Submitted | Refusal | None] = [spec if isinstance(spec, Refusal) else None for spec in specs]
     good = [(place, spec) for place, spec in enumerate(specs) if isinstance(spec, JobSpec)]
     for at in range(0, len(good), BATCH):
         part = good[at : at + BATCH]
-        for (place, _), answer in zip(part, store.jobs.submit(application_id, [spec for _, spec in part]), strict=True):
+        own = [ids[place] for place, _ in part] if ids else None
+        done = store.jobs.submit(application_id, [spec for _, spec in part], ids=own)
+        for (place, _), answer in zip(part, done, strict=True):
             answers[place] = answer
     return [answer for answer in answers if answer is not None]
 
