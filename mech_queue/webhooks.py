@@ -25,9 +25,7 @@ class SignatureError(Exception):
     """The request is not what mech-queue sent, or not now. Do not act on it; answer 400."""
 
 
-def verify(
-    headers: Mapping[str, str], body: bytes | str, secret: str | Iterable[str], tolerance_s: int = 300
-) -> Any:
+def verify(headers: Mapping[str, str], body: bytes | str, secret: str | Iterable[str], tolerance_s: int = 300) -> Any:
     """Check the signature over the body's exact bytes and return the parsed body.
 
     ``secret``: the ``whsec_…`` that was shown once, or several of them while they change.

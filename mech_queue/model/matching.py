@@ -94,17 +94,6 @@ def places(events: tuple[str, ...], filters: Filters) -> list[tuple[str, str]]:
     return [(letter, queue) for letter in letters for queue in filters.queues or (ANY_QUEUE,)]
 
 
-def index_field(filters: Filters) -> bytes:
-    """The six bytes under which a subscription stands: its longest scalar condition, as ids are rarer
-    than words and words rarer than ``true``; ``ANY_FIELD`` when it has none."""
-    best: tuple[int, bytes] = (0, ANY_FIELD)
-    for name, value in filters.metadata.items():
-        text = job_metadata.canonical(value)
-        if text is not None:
-            best = max(best, (len(text), job_metadata.fields_hash(name, text)))
-    return best[1]
-
-
 def matches(events: tuple[str, ...], filters: Filters, event: EventType, queue: str, metadata: dict[str, Any]) -> bool:
     """Whether a subscription wants this event of a job in ``queue`` with this metadata."""
     if not wanted(events, filters) & event.bit:
