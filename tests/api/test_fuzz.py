@@ -67,7 +67,7 @@ def test_no_input_is_an_accident(world: World, lane: str, data: Any) -> None:
         body["wait"] = 0
     query.pop("wait", None)
     job_id = api.submit("q") if "{job}" in path else ""
-    answer = api.client.open(
+    answer: Any = api.client.open(
         path.replace("{job}", job_id),
         method=method,
         query_string=query or None,
