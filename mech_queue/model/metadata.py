@@ -7,6 +7,7 @@ canonical JSON text, in which 1 and 1.0 are one value and 1, "1" and true are th
 import json
 import re
 from hashlib import sha256
+from json.encoder import encode_basestring
 from typing import Any
 
 MAX_KEYS = 50
@@ -21,7 +22,7 @@ _MAX_NUMBER = 4300
 def canonical(value: Any) -> str | None:
     """The canonical JSON text of a scalar; None for null, objects and arrays, which cannot be searched."""
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return encode_basestring(value)
     if value is True or value is False:
         return "true" if value else "false"
     if isinstance(value, int):
@@ -54,6 +55,8 @@ def problem_of(metadata: Any) -> str | None:
         return "must be an object"
     if len(metadata) > MAX_KEYS:
         return f"must have at most {MAX_KEYS} keys, it has {len(metadata)}"
+    if len(metadata) + sum(len(value) for value in metadata.values() if isinstance(value, dict)) <= MAX_KEYS:
+        return None  # however many of them can be searched
     searchable = len(fields_of(metadata))
     if searchable > MAX_KEYS:
         return f"must have at most {MAX_KEYS} searchable fields (nested ones counted), it has {searchable}"
@@ -74,10 +77,10 @@ def accepted(text: str) -> tuple[str, ...]:
     if len(text) >= 2 and text[0] == text[-1] == '"':
         try:
             quoted = json.loads(text, strict=False)
-            return (json.dumps(quoted, ensure_ascii=False),)
+            return (encode_basestring(quoted),)
         except ValueError:
             pass
-    texts = [json.dumps(text, ensure_ascii=False)]
+    texts = [encode_basestring(text)]
     if text in ("true", "false"):
         texts.append(text)
     elif len(text) <= _MAX_NUMBER and _NUMBER.fullmatch(text):
