@@ -46,9 +46,7 @@ class Client:
         timeout_s: float = READ_TIMEOUT_S,
         retries: int = RETRIES,
     ) -> None:
-        self._transport = Transport(
-            url, api_key, application_id=application_id, timeout_s=timeout_s, retries=retries
-        )
+        self._transport = Transport(url, api_key, application_id=application_id, timeout_s=timeout_s, retries=retries)
         self.jobs = Jobs(self._transport)
         self.work = Work(self._transport)
         self.queues = Queues(self._transport)

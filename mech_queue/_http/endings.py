@@ -114,9 +114,7 @@ class Endings:
             else:
                 log.warning("%d endings wait: %s", len(batch), refusal)
             return batch
-        return [
-            ending for ending, answer in zip(batch, answers, strict=True) if not self._settled(ending, answer)
-        ]
+        return [ending for ending, answer in zip(batch, answers, strict=True) if not self._settled(ending, answer)]
 
     def _settled(self, ending: _Ending, answer: dict[str, Any] | Refusal) -> bool:
         if isinstance(answer, Refusal):

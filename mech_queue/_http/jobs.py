@@ -18,9 +18,7 @@ ENDED = ("completed", "failed", "cancelled")
 class JobHandle:
     """A job's id and what can be done with it; made by ``submit`` or ``client.jobs.handle(id)``."""
 
-    def __init__(
-        self, jobs: "Jobs", job_id: str, *, deduplicated: bool = False, replayed: bool = False
-    ) -> None:
+    def __init__(self, jobs: "Jobs", job_id: str, *, deduplicated: bool = False, replayed: bool = False) -> None:
         self._jobs = jobs
         self.id = job_id
         self.deduplicated = deduplicated

@@ -63,18 +63,12 @@ class Work:
         found = self._transport.request("POST", path, body, safe=True, wait_s=wait_s)
         return [_taken(raw) for raw in found["jobs"]]
 
-    def start(
-        self, job_id: str, *, lease_s: int | None = None, worker_id: str | None = None
-    ) -> dict[str, Any]:
+    def start(self, job_id: str, *, lease_s: int | None = None, worker_id: str | None = None) -> dict[str, Any]:
         """Take one named job: the answer holds ``leaseToken``, ``leaseExpiresAt`` and ``attempt``."""
         body: dict[str, Any] = {"status": "started", "leaseSeconds": lease_s, "workerId": worker_id}
-        return self._put(
-            job_id, {name: value for name, value in body.items() if value is not None}, safe=False
-        )
+        return self._put(job_id, {name: value for name, value in body.items() if value is not None}, safe=False)
 
-    def progress(
-        self, job_id: str, progress: Any, *, lease_token: str | None = None, **more: Any
-    ) -> dict[str, Any]:
+    def progress(self, job_id: str, progress: Any, *, lease_token: str | None = None, **more: Any) -> dict[str, Any]:
         """Report progress (any JSON value); also renews the lease."""
         return self._put(job_id, _report("progress", lease_token, progress=progress, **more), safe=False)
 
@@ -82,9 +76,7 @@ class Work:
         """End it well. Repeating it changes nothing."""
         return self._put(job_id, _report("completed", lease_token, result=result))
 
-    def fail(
-        self, job_id: str, error: Any, *, retry: bool = True, lease_token: str | None = None
-    ) -> dict[str, Any]:
+    def fail(self, job_id: str, error: Any, *, retry: bool = True, lease_token: str | None = None) -> dict[str, Any]:
         """Report a failure; ``retry=False``: for good, whatever attempts are left."""
         report = _report("failed", lease_token, error=error)
         if not retry:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from kombu import Connection, Consumer, Queue
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.messaging import Consumer
 
 from mech_queue.store import Store, keys
 from mech_queue.store.wakeups import FORMAT, WAKE_TASK
