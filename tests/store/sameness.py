@@ -82,6 +82,7 @@ class Sameness:
         assert not heads or (following is not None and int(following) <= min(heads)), "the scheduler would forget"
         late = any(at <= self.engine.now for at in due.values())
         self.held = {name.decode() for name in held}
+        assert late or all(until > self.engine.now for until in held.values()), "a held slot outlives its time"
         for name, row in zip(self.names, rows[10:], strict=True):
             parts = dict(zip(QUEUE_PARTS, row, strict=True))
             self._queue(name, parts, stale=name in stale)
