@@ -15,6 +15,7 @@ from api.metrics import HttpMetrics
 from api.resources import blueprints, home
 from api.runtime import Runtime
 from api.schemas.base import ErrorSchema
+from config import logging as log_config
 from config.settings import Settings
 from mech_queue.model.submission import Defaults
 from mech_queue.services.rates import Limiter, Rates
@@ -75,6 +76,7 @@ def _register_hooks(app: Flask, runtime: Runtime) -> None:
         g.standing = None
         g.began = time.perf_counter()
         g.request_id = answers.request_id_of(request.environ)
+        log_config.bind_request(g.request_id)
         if request.method not in METHODS:  # else each invented method would make metrics of its own
             request.prom_do_not_track = True  # type: ignore[attr-defined]
 
@@ -111,6 +113,7 @@ def _register_hooks(app: Flask, runtime: Runtime) -> None:
     app.before_request(identify)
     limits.register(app, runtime)
     app.after_request(finish)
+    app.teardown_request(lambda _: log_config.unbind_request())
 
 
 def _register_resources(app: Flask) -> None:

@@ -33,6 +33,7 @@ LINKS = {
     "jobs": "/api/jobs",
     "queues": "/api/queues",
     "workers": "/api/workers",
+    "schedules": "/api/schedules",
     "events": "/api/events",
     "subscriptions": "/api/subscriptions",
     "deliveries": "/api/deliveries",
