@@ -44,5 +44,12 @@ def ids_in_pool(pool: Any) -> set[str]:
     return {str(result.correlation_id) for result in _known(pool)}
 
 
+def count_running_slots(pool: Any, semaphore: Any) -> None:
+    """After a reconnect Celery counts every slot as free, also those whose bodies still run. A job claimed
+    for such a slot would wait for its child, under a renewed lease, behind a body of any length."""
+    if pool.uses_semaphore and semaphore is not None:
+        semaphore.value = max(0, min(semaphore.value, semaphore.initial_value - len(_known(pool))))
+
+
 def _known(pool: Any) -> list[Any]:
     return list(getattr(getattr(pool, "_pool", None), "_cache", {}).values())

@@ -10,7 +10,7 @@ from kombu.utils.compat import detect_environment
 
 from mech_queue.celery.consumers import Consumers
 from mech_queue.celery.endings import error_json
-from mech_queue.celery.flush import ids_in_pool, keep_sent_jobs
+from mech_queue.celery.flush import count_running_slots, ids_in_pool, keep_sent_jobs
 from mech_queue.celery.leases import LeaseThread
 from mech_queue.celery.runtime import Runtime, installed, runtime_of
 from mech_queue.celery.tasks import adapt
@@ -93,6 +93,7 @@ class JobsStep(bootsteps.StartStopStep):
         for task in consumer.app.tasks.values():
             adapt(task)  # tasks that were registered meanwhile
         keep_sent_jobs(consumer.pool, self._runtime.running)
+        count_running_slots(consumer.pool, getattr(consumer.controller, "semaphore", None))
         self._give_back_discarded(consumer.pool)
         if self._leases is None or not self._leases.alive:
             self._leases = LeaseThread(self._runtime, consumer.pool, consumer.hostname)

@@ -118,21 +118,12 @@ class WakeRequest(Request):
         if not pool.uses_semaphore:
             return pool.apply_async(self._run_in_pool, (pool,), callback=_ignore)
         try:
-            if self._children_busy(pool):
-                self._done()
-            elif self._start_in_child(pool):
+            if self._start_in_child(pool):
                 return None
         except Exception:
             logger.exception("A wake-up failed")
         self.runtime.slots.release(self.consumer.controller)
         return None
-
-    def _children_busy(self, pool: Any) -> bool:
-        """After a broker reconnect Celery counts every slot as free, also those whose bodies still run. A
-        job claimed now would wait for its child under a renewed lease, behind a body of any length."""
-        running = {id(request) for request in worker_state.active_requests}
-        running.update(id(request) for request in self.runtime.running.all())
-        return len(running) >= int(pool.num_processes)
 
     def _start_in_child(self, pool: Any) -> bool:
         """Claim here, in the main process, and hand the job to a child. True: it is on its way."""

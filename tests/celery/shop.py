@@ -14,6 +14,8 @@ import mech_queue.celery
 app = Celery("shop", broker=os.environ.get("BROKER_URL", os.environ.get("REDIS_URL", "")))
 app.conf.broker_connection_retry_on_startup = True
 app.conf.task_ignore_result = True
+if os.environ.get("SHOP_PREFETCHES"):
+    app.conf.worker_disable_prefetch = False
 
 mech_queue.celery.install(app, application=os.environ.get("SHOP_APPLICATION") or None)
 

@@ -39,6 +39,7 @@ class Shop:
             "PATH": os.environ["PATH"],
             "HOME": self.folder.name,
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # another Celery than the locked one
             "REDIS_URL": self.url,
             "SHOP_NOTES": str(Path(self.folder.name) / "notes"),
             "MECH_QUEUE_LEASE_SECONDS": "3",

@@ -119,18 +119,37 @@ def test_broker_connections_cut_under_load(shop: Shop, pool: str, concurrency: i
     cuts = 0
     for _ in range(4):
         wait_until(lambda: _running_or_over(shop, jobs))
-        with shop.redis() as client, contextlib.suppress(redis.RedisError):
-            own = client.client_id()
-            for connection in client.client_list():
-                if int(connection["id"]) != own:
-                    client.client_kill_filter(_id=connection["id"])
-            cuts += 1
+        cut_all_connections(shop)
+        cuts += 1
         wait_until(_moved_on(shop, jobs), 20)
 
     assert shop.all_ended(jobs) == {"completed": 200}
     assert cuts and worker.process.poll() is None
     assert sum(shop.job(job).stalls for job in jobs) == 0
     assert len(shop.notes("start")) == 200, "a body ran twice"
+
+
+def test_a_slot_that_is_busy_stays_busy_over_a_reconnect(shop: Shop) -> None:
+    worker = shop.worker("prefork", 1, SHOP_PREFETCHES="1")
+    long = shop.submit("sleep", [4])
+    shop.noted("start", long)
+    cut_all_connections(shop)
+    wait_until(lambda: worker.log().count("Connected to") == 2, 15)
+
+    behind = shop.submit("noop")
+    while shop.job(long).state == "active":
+        assert shop.job(behind).state != "active", "claimed, and now it waits for the busy child"
+        time.sleep(0.05)
+    assert shop.until(behind).state == "completed" and shop.job(long).state == "completed"
+
+
+def cut_all_connections(shop: Shop) -> None:
+    """Every client of the server but this one is disconnected."""
+    with shop.redis() as client, contextlib.suppress(redis.RedisError):
+        own = client.client_id()
+        for connection in client.client_list():
+            if int(connection["id"]) != own:
+                client.client_kill_filter(_id=connection["id"])
 
 
 def _moved_on(shop: Shop, jobs: list[str]) -> Callable[[], bool]:
