@@ -1,6 +1,6 @@
 """``make run``: the whole service on one machine, from one command.
 
-1. Read ``.env`` and the environment, lock DATA_DIR, see that the ports are free.
+1. Read ``.env`` (or the file that ENV_FILE names) below the environment, lock DATA_DIR, see that the ports are free.
 2. Start the embedded store (unless REDIS_URL or REDIS_HOST names one) and wait for its PING.
 3. Make the credentials and the first application, or find those of last time.
 4. Start the other processes, wait until the API answers, print how to use it.
@@ -166,7 +166,7 @@ def _reachable(host: str) -> str:
 
 def main() -> None:
     """Entry point of ``make run`` and of the image's default command."""
-    for name, text in dotenv_values(".env").items():
+    for name, text in dotenv_values(os.environ.get("ENV_FILE", ".env")).items():
         if text:
             os.environ.setdefault(name, text)
     service = Service(load())

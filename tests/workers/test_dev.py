@@ -28,7 +28,10 @@ class Run:
         self.data_dir = data_dir
         self.ports = [str(free_port()) for _ in range(3)]
         names = ("PORT", "METRICS_PORT", "FLOWER_PORT")
+        env_file = data_dir.parent / "env"  # what a user's .env says; the checkout's own must not leak in here
+        env_file.write_text("DEFAULT_JOB_ATTEMPTS=3\nPORT=1\nMASTER_API_KEY=\n")
         self.environment = {
+            "ENV_FILE": str(env_file),
             "PATH": os.environ["PATH"],
             "HOME": str(data_dir.parent),
             "DATA_DIR": str(data_dir),
@@ -142,6 +145,8 @@ def test_a_start_prints_what_works_and_a_restart_prints_the_same(run):
     url = f"http://127.0.0.1:{second.ports[0]}/api/jobs/{job['jobId']}"
     kept = requests.get(url, headers=job["headers"], timeout=10).json()
     assert kept["job"]["status"] == "waiting"
+    # and what the .env file says holds, unless the environment says otherwise (PORT)
+    assert kept["job"]["maxAttempts"] == 3
 
 
 def test_a_second_start_or_a_taken_port_ends_with_one_sentence(run, tmp_path: Path):
