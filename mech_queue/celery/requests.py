@@ -269,14 +269,6 @@ class JobRequest(Request):
             exception = getattr(exception, "exc", None) or exception or "the attempt ended outside its body"
             traceback = str(getattr(exc_info, "traceback", "") or "")
             self.send_event(event, exception=_repr(exception), traceback=traceback)
-        self._flush_events()
-
-    def _flush_events(self) -> None:
-        """Celery buffers task events and flushes them from the event loop, but a flush asked for by a thread of
-        the pool may get lost (5.6), and then the last event of a quiet worker is never sent."""
-        consumer = self.wake.consumer
-        if not self.claimed_in_main and consumer.hub is not None:
-            consumer.hub.call_soon(consumer._flush_events)
 
 
 def _repr(value: Any) -> str:
