@@ -44,8 +44,8 @@ class StoreSection(BaseModel):
     )
     store_fsync: Annotated[Literal["everysec", "always"], Lower] = setting(
         "everysec",
-        "When the embedded store writes to disk: everysec loses at most one second on power loss, "
-        "always loses nothing and is slower. A kill of any process loses nothing either way.",
+        "When the embedded store writes to disk: everysec loses at most one second on power loss (and, while "
+        "the disk itself stalls, up to two when the store is killed), always loses nothing and is slower.",
     )
 
 

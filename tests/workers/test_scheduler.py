@@ -43,7 +43,8 @@ class Scheduler:
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    running = ValkeyServer(persistent=True).start()
+    # everysec may hold a write back for two seconds while the disk is busy; a kill would then lose it
+    running = ValkeyServer("--appendfsync", "always", persistent=True).start()
     yield running
     running.close()
 
