@@ -69,7 +69,9 @@ class ValkeyServer:
         binary.chmod(binary.stat().st_mode | 0o100)
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder.name]
         options += ["--databases", str(DATABASES), "--save", "", "--maxmemory-policy", "noeviction"]
-        options += ["--appendonly", "yes" if self.persistent else "no", *self.options]
+        # everysec may hold a write back for two seconds while the disk is busy; a kill would then lose it
+        options += ["--appendonly", "yes", "--appendfsync", "always"] if self.persistent else ["--appendonly", "no"]
+        options += self.options
         with (Path(self.folder.name) / "log").open("ab") as log:
             self.process = subprocess.Popen(child.command([str(binary), *options]), stdout=log, stderr=log)
 

@@ -43,8 +43,7 @@ class Scheduler:
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    # everysec may hold a write back for two seconds while the disk is busy; a kill would then lose it
-    running = ValkeyServer("--appendfsync", "always", persistent=True).start()
+    running = ValkeyServer(persistent=True).start()
     yield running
     running.close()
 
