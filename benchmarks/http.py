@@ -138,13 +138,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3, help="of one measurement (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="by turns; the median counts (default 3)")
+    parser.add_argument("--only", default="", help="only the lines whose name contains this, such as POST")
+    parser.add_argument("--waiting", type=int, default=WAITING, help="jobs in the list (default 10,000)")
     options = parser.parse_args()
     with ExitStack() as stack:
         ours, yardstick = start_ours(stack), start_yardstick(stack)
         print(f"{'work':34}{'ours':>10}{'yardstick':>12}{'ratio':>8}   (per second, medians of {options.rounds})")
-        both = [(ours, fill(ours, "list", WAITING)), (yardstick, fill(yardstick, "list", WAITING))]
+        both = [(ours, fill(ours, "list", options.waiting)), (yardstick, fill(yardstick, "list", options.waiting))]
 
         def line(name: str, measure: Callable[[Target, str], float], with_yardstick: bool = True) -> None:
+            if options.only not in name:
+                return
             figures: list[list[float]] = [[], []]
             for _ in range(options.rounds):
                 for found, (target, job_id) in zip(figures, both, strict=True):
@@ -167,7 +171,7 @@ def main() -> None:
         listing = get("/api/jobs?queue=list&status=waiting&limit=100")
         line("POST /api/jobs", lambda target, _: rate(target, submit("submit"), options.seconds))
         line("GET /api/jobs/{id}", lambda target, job: rate(target, get(f"/api/jobs/{job}"), options.seconds))
-        line("list 100 of 10,000 waiting", lambda target, _: rate(target, listing, options.seconds, 8))
+        line(f"list 100 of {options.waiting:,} waiting", lambda target, _: rate(target, listing, options.seconds, 8))
         line("claim and complete, one job", claim_and_complete(1, 2_000))
         line("claim and complete, 50 at a time", claim_and_complete(50, 8_000))
         line("batch submit, jobs", lambda target, _: rate(target, submit_batches("many"), options.seconds), False)
