@@ -486,6 +486,32 @@ class Machine(RuleBasedStateMachine):
     def scheduler_is_late(self, ms: int) -> None:
         self.engine.now += ms
 
+    @step(place=places, offset=st.sampled_from([0, 1]), hungry=st.booleans())
+    def rate_slot_frees(self, place: int, offset: int, hungry: bool) -> None:
+        """The rate limit is used up; then the very ms at which a start leaves its window, or the one before.
+
+        ``hungry``: native workers took every wake-up before, so that a new one must come in time.
+        """
+        rated = [name for name, found in self.model.queues.items() if found.rate and not found.paused]
+        if not rated:
+            return
+        queue = rated[place % len(rated)]
+        most, per = self.model.queues[queue].rate or (0, 0)
+        self._advance(500)
+        self._submit([(queue, "", 0, 0, 1, 1)] * (most + 1))
+        self.sameness.look_at_held()
+        self._claim([queue], 100, "http")
+        while hungry and (self.in_hand[queue] or self.engine.wake_ups(queue)):
+            self.sameness.look_at_held()
+            self._native(queue)
+        leaves = [at + per for at in self.model.queues[queue].starts if at + per > self.engine.now]
+        if leaves:
+            self.engine.now = min(leaves) - 1 + offset
+        self._run_due()
+        if not hungry:
+            self.sameness.look_at_held()
+            self._claim([queue], 100, "http")
+
     @step()
     def scheduler_looks(self) -> None:
         self._run_due()
