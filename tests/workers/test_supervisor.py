@@ -75,8 +75,8 @@ def run(tmp_path: Path) -> Iterator:
 
     yield start
     for one in started:
-        one.process.kill()
-        one.process.wait()
+        one.process.terminate()  # drains, so that nothing a child has started stays behind
+        one.process.wait(30)
 
 
 def alive(pid: int) -> bool:
