@@ -1,6 +1,7 @@
 """Compares the store with the reference model, key by key, after every step of the machine."""
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 from mech_queue.model.event import BY_LETTER
@@ -16,6 +17,12 @@ LETTERS = "wdacfx"
 def seq8(sequence: int) -> bytes:
     """A sequence as it stands in members."""
     return sequence.to_bytes(8, "big")
+
+
+@cache
+def key_entry(key: str) -> bytes:
+    """The start of the index entries of that metadata."""
+    return b"m" + fields_hash(*key_field(key))
 
 
 def key_field(key: str) -> tuple[str, str]:
@@ -114,7 +121,7 @@ class Sameness:
         wanted = set()
         for job in jobs.values():
             wanted.add(b"s" + job.state.encode() + job.queue.encode() + b"\0" + seq8(job.sequence))
-            wanted.add(b"m" + fields_hash(*key_field(job.key)) + seq8(job.sequence))
+            wanted.add(key_entry(job.key) + seq8(job.sequence))
         assert set(index) == wanted, "index"
 
     def _counters(self, app: dict[bytes, bytes], totals: dict[bytes, bytes], held: dict[bytes, int]) -> None:
