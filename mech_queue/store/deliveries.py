@@ -246,12 +246,11 @@ def _about(blob: bytes) -> dict[str, Any]:
 
 
 def _record(view: list[Any]) -> DeliveryRecord:
-    raw, fields, blob, late_pairs, _, _ = view
-    values = dict(zip(job_codec.FIELDS, fields, strict=True))
-    late = dict(zip(late_pairs[::2], late_pairs[1::2], strict=True))
+    raw, field_pairs, blob, late_pairs, _, _ = view
+    values, late = job_codec.by_name(field_pairs), job_codec.by_name(late_pairs)
     about = _about(blob)
     code = late.get(b"c")
-    state = BY_STATE[BY_LETTER[values["s"].decode()]]
+    state = BY_STATE[BY_LETTER[values[b"s"].decode()]]
     if state is DeliveryState.CANCELLED and code == SKIPPED:
         state = DeliveryState.SKIPPED
     return DeliveryRecord(
@@ -264,10 +263,10 @@ def _record(view: list[Any]) -> DeliveryRecord:
         subscription_id=about["subscription"],
         sequence=about["sequence"],
         queue=about["queue"],
-        created_ms=int.from_bytes(values["n"], "big") // 1024,
-        attempt=int(values["a"] or 0),
-        next_attempt_ms=int(values["tr"]) if values["tr"] else None,
-        ended_ms=int(values["te"]) if values["te"] else None,
+        created_ms=int.from_bytes(values.get(b"n", b""), "big") // 1024,
+        attempt=int(values.get(b"a", b"") or 0),
+        next_attempt_ms=int(values.get(b"tr", b"")) if values.get(b"tr", b"") else None,
+        ended_ms=int(values.get(b"te", b"")) if values.get(b"te", b"") else None,
         last_status=int(late[b"st"]) if late.get(b"st") else None,
         last_error_code=code.decode() if code else None,
     )

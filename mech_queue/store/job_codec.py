@@ -10,9 +10,6 @@ from mech_queue.model.metadata import fields_hash
 from mech_queue.store.packing import pack, unpack, unpack_all
 
 RECORD = 1  # format number of the ``d:`` record; release N reads N - 1
-# in the order of FIELDS in lua/lib/job.lua
-FIELDS = "q s n p k t o i hk e a f b un l h m w g ts th te tr u v pc".split()
-_AT = {name: place for place, name in enumerate(FIELDS)}
 
 
 def hashes_of(fields: tuple[tuple[str, str], ...]) -> bytes:
@@ -77,8 +74,9 @@ def _blob(raw: bytes) -> tuple[bytes, bytes, bytes, list[bytes]]:
     return data, metadata, webhooks, parents
 
 
-def _number(value: bytes) -> int | None:
-    return int(value) if value else None
+def by_name(pairs: list[bytes]) -> dict[bytes, bytes]:
+    """A hash as the scripts return it: name, value, name, value …"""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def claimed(row: list[Any]) -> ClaimedJob:
@@ -108,49 +106,50 @@ def claimed(row: list[Any]) -> ClaimedJob:
 
 def record(view: list[Any]) -> JobRecord:
     """A view of lua/lib/view.lua -> the record."""
-    raw_id, fields, blob, late_pairs, lease_ends, queue_attempts = view
+    raw_id, field_pairs, blob, late_pairs, lease_ends, queue_attempts = view
     data, metadata, webhooks, parents = _blob(blob)
-    late = dict(zip(late_pairs[::2], late_pairs[1::2], strict=True))
+    fields, late = by_name(field_pairs), by_name(late_pairs)
 
-    def number(name: str) -> int | None:
-        return _number(fields[_AT[name]])
+    def number(name: bytes) -> int | None:
+        value = fields.get(name)
+        return int(value) if value else None
 
-    def text(name: str) -> str | None:
-        value = fields[_AT[name]]
+    def text(name: bytes) -> str | None:
+        value = fields.get(name)
         return value.decode() if value else None
 
-    options = unpack(fields[_AT["o"]]) if fields[_AT["o"]] else {}
-    sequence = int.from_bytes(fields[_AT["n"]], "big")
-    queue = fields[_AT["q"]].decode()
+    options = unpack(fields[b"o"]) if b"o" in fields else {}
+    sequence = int.from_bytes(fields[b"n"], "big")
+    queue = fields[b"q"].decode()
     hooks = late.get(b"w", webhooks)
     code = late.get(b"c")
     return JobRecord(
         id=job_id_text(raw_id),
         queue=queue,
-        task=text("t") or queue,
-        state=BY_LETTER[fields[_AT["s"]].decode()],
+        task=text(b"t") or queue,
+        state=BY_LETTER[fields[b"s"].decode()],
         sequence=sequence,
         data=late.get(b"d", data),
         metadata=late.get(b"m", metadata),
         webhooks=json.loads(hooks) if hooks else {},
-        priority=number("p") or 0,
-        attempt=number("a") or 0,
+        priority=number(b"p") or 0,
+        attempt=number(b"a") or 0,
         max_attempts=options.get(b"attempts") or int(queue_attempts or 1),
-        failures=number("f") or 0,
-        stalls=number("b") or 0,
+        failures=number(b"f") or 0,
+        stalls=number(b"b") or 0,
         submitted_ms=sequence // 1024,
         result=late.get(b"r"),
         error=late.get(b"e"),
         error_code=code.decode() if code else None,
         progress=late.get(b"p"),
-        worker_id=text("w"),
-        run_at_ms=number("tr"),
-        started_ms=number("ts"),
-        heartbeat_ms=number("th"),
-        ended_ms=number("te"),
-        lease_expires_ms=_number(lease_ends) if lease_ends else None,
-        concurrency_key=text("k"),
-        version=number("v") or 0,
+        worker_id=text(b"w"),
+        run_at_ms=number(b"tr"),
+        started_ms=number(b"ts"),
+        heartbeat_ms=number(b"th"),
+        ended_ms=number(b"te"),
+        lease_expires_ms=int(lease_ends) if lease_ends else None,
+        concurrency_key=text(b"k"),
+        version=number(b"v") or 0,
         history=history(late.get(b"h", b"")),
         depends_on=tuple(job_id_text(parent) for parent in parents),
     )

@@ -1,10 +1,11 @@
--- What a reader gets of one job: {id, fields of j in order, blob, x as pairs, lease end or '', attempts of its queue or ''}
+-- What a reader gets of one job: {id, j as pairs, blob, x as pairs, lease end or '', attempts of its queue or ''}
 --@include lib/job
-local function view(id, lean)
-  local fields = call('HMGET', P .. 'j:' .. id, unpack(FIELDS))
-  if not fields[1] then return nil end
-  for i = 1, #FIELDS do fields[i] = fields[i] or '' end
-  local late_fields = call('HGETALL', P .. 'x:' .. id)
-  local ends = fields[2] == 'a' and call('ZSCORE', P .. 'act', id) or ''
-  return {id, fields, call('GET', P .. 'd:' .. id) or '', late_fields, ends, queue_load(fields[1]).attempts or ''}
+local function view(id)
+  local fields, queue, state = call('HGETALL', P .. 'j:' .. id), nil, nil
+  for at = 1, #fields, 2 do
+    if fields[at] == 'q' then queue = fields[at + 1] elseif fields[at] == 's' then state = fields[at + 1] end
+  end
+  if not queue then return nil end
+  local ends = state == 'a' and call('ZSCORE', P .. 'act', id) or ''
+  return {id, fields, call('GET', P .. 'd:' .. id) or '', call('HGETALL', P .. 'x:' .. id), ends, queue_load(queue).attempts or ''}
 end
