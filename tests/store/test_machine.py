@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from mech_queue.store import Store
-from tests.store.machine import WINDOW, machine_on
+from tests.store.hands import WINDOW
+from tests.store.machine import machine_on
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))  # more, and other ones each time, for a long run
 SUITE_EXAMPLES = 150

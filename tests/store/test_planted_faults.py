@@ -12,7 +12,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from mech_queue.model.errors import Refusal
 from mech_queue.store import Store
 from mech_queue.store.scripts import Scripts, entry_points, joined
-from tests.store.machine import WINDOW, machine_on
+from tests.store.hands import WINDOW
+from tests.store.machine import machine_on
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
 SUITE_EXAMPLES = 60  # more than each of the quick ones needs
