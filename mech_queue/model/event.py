@@ -1,7 +1,8 @@
 """Events: the closed list, and when each happens.
 
-Every transition writes exactly one event (an implicit start writes ``started`` and then the
-report's own), with a gap-free ``sequence`` per job.
+Every transition that has an occasion here writes exactly one event (an implicit start writes
+``started`` and then the report's own), with a gap-free ``sequence`` per job. Promoting, postponing,
+giving back unstarted, deleting and a change of priority have none.
 """
 
 from enum import StrEnum
