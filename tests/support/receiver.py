@@ -143,7 +143,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         receiver = self.server.receiver
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # its sender was killed while it spoke: nothing was received
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = receiver._take(Received(self.command, self.path, headers, body, time.time()))
         if answer.delay_s:
