@@ -26,7 +26,10 @@ def test_a_worker_killed_under_load_loses_nothing(shop: Shop, pool: str, concurr
     first.kill()
 
     assert shop.all_ended(jobs) == {"completed": 60}
-    assert 0 < sum(shop.job(job).stalls for job in jobs) <= 2 * concurrency
+    # what it ran comes back once; a prefork child that outlives its parent may even report its last job itself
+    ended = [shop.job(job) for job in jobs]
+    assert sum(job.stalls for job in ended) <= 2 * concurrency
+    assert all(job.attempt == 1 + job.stalls for job in ended)
 
 
 def test_a_killed_child_gives_its_job_back_at_once(shop: Shop) -> None:
