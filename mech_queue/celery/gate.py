@@ -17,7 +17,7 @@ from celery.utils.log import get_logger
 from mech_queue.celery.held import Place
 from mech_queue.celery.options import Options
 from mech_queue.model.errors import Code, Refusal, StoreStopped
-from mech_queue.model.job import ClaimedJob, Report
+from mech_queue.model.job import Claim, ClaimedJob, Report
 from mech_queue.services import jobs
 from mech_queue.store import Store
 
@@ -53,16 +53,7 @@ class Gate:
             return None
         nonce = self._nonce(place)
         try:
-            claim = jobs.claim(
-                self._store(),
-                place.application_id,
-                [place.queue],
-                limit=1,
-                lease_ms=self._options.lease_ms,
-                worker_id=worker_id,
-                nonce=nonce,
-                kind="native",
-            )
+            claim = self._ask(place, worker_id, nonce)
         except Exception as error:
             self._failed(place, nonce, error)
             return None
@@ -71,6 +62,19 @@ class Gate:
             self._empty[place] = asked
             return None
         return claim.jobs[0], claim.runnable
+
+    def _ask(self, place: Place, worker_id: str, nonce: str) -> Claim:
+        """One job at most; with the nonce of a lost answer, the job that it took."""
+        return jobs.claim(
+            self._store(),
+            place.application_id,
+            [place.queue],
+            limit=1,
+            lease_ms=self._options.lease_ms,
+            worker_id=worker_id,
+            nonce=nonce,
+            kind="native",
+        )
 
     def _nonce(self, place: Place) -> str:
         """That of a claim whose answer was lost, so that its job is found again; else a new one."""
@@ -107,16 +111,7 @@ class Gate:
         released = 0
         for place, nonce in self._take_lost(time.monotonic() - older_than_s):
             try:
-                claim = jobs.claim(
-                    self._store(),
-                    place.application_id,
-                    [place.queue],
-                    limit=1,
-                    lease_ms=self._options.lease_ms,
-                    worker_id=worker_id,
-                    nonce=nonce,
-                    kind="native",
-                )
+                claim = self._ask(place, worker_id, nonce)
                 for job in claim.jobs:
                     jobs.report(self._store(), place.application_id, release_of(job))
                     released += 1
