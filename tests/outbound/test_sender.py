@@ -15,7 +15,7 @@ import pytest
 from mech_queue.model.address import AddressPolicy
 from mech_queue.model.delivery import EXCERPT_BYTES, ErrorCode, Outcome
 from mech_queue.outbound import Sender
-from tests.outbound.hostile import Behaviour, Hostile, floods, repeats, says, silent
+from tests.outbound.hostile import Behaviour, Hostile, floods, read_request, repeats, says, silent
 from tests.support import Answer, Receiver, wait_until
 
 LOOPBACK = AddressPolicy(["127.0.0.0/8", "::1/128"])
@@ -188,7 +188,8 @@ def test_nobody_listens(sender: Sender) -> None:
 def test_connections_are_kept(sender: Sender) -> None:
     def two_answers(connection: socket.socket, closing: threading.Event) -> None:
         connection.sendall(OK)
-        while connection.recv(65536):
+        # a whole request each time: a head and a body may arrive in two parts, and an answer too many closes
+        while read_request(connection):
             connection.sendall(OK)
 
     with Hostile(two_answers) as receiver:
@@ -246,7 +247,7 @@ def test_many_threads_share_a_sender(sender: Sender, receiver: Receiver) -> None
 def test_a_late_receiver_does_not_disturb_the_next_attempt_on_its_connection(sender: Sender) -> None:
     def answer_slowly(connection: socket.socket, closing: threading.Event) -> None:
         connection.sendall(OK)
-        while connection.recv(65536) and not closing.wait(0.2):
+        while read_request(connection) and not closing.wait(0.2):
             connection.sendall(OK)
 
     with Hostile(answer_slowly) as receiver:
