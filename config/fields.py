@@ -1,6 +1,7 @@
 """Kinds of values that environment variables hold, and how each is read."""
 
 import ipaddress
+import ssl
 from base64 import urlsafe_b64decode
 from typing import Annotated, Any
 
@@ -59,6 +60,15 @@ def _fernet_keys(value: Any) -> Any:
     return value
 
 
+def _certificate_file(value: Any) -> Any:
+    try:
+        if value:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+    except OSError as error:  # an SSLError is one
+        raise ValueError(f"holds no certificates that can be read ({error.strerror or error})") from None
+    return value
+
+
 StrictBool = Annotated[bool, BeforeValidator(_strict_bool)]
 """true/false, 1/0, yes/no, on/off; anything else stops the start instead of meaning false."""
 
@@ -70,5 +80,8 @@ Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)]
 
 FernetKeys = Annotated[str, BeforeValidator(_fernet_keys)]
 """Comma-separated Fernet keys; the first encrypts, all decrypt."""
+
+CertificateFile = Annotated[str, BeforeValidator(_certificate_file)]
+"""The path of a PEM file that can be read now."""
 
 Lower = BeforeValidator(_lower)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel
 
-from config.fields import FernetKeys, Lower, Networks, StrictBool, Words, setting
+from config.fields import CertificateFile, FernetKeys, Lower, Networks, StrictBool, Words, setting
 
 
 class StoreSection(BaseModel):
@@ -140,7 +140,18 @@ class WebhookSection(BaseModel):
     )
     webhook_concurrency: int = setting(64, "Deliveries that one webhooks process sends at a time.", ge=1)
     webhook_endpoint_slots: int = setting(
-        16, "Deliveries to one endpoint at a time, so that a slow one cannot take all threads.", ge=1
+        0,
+        "Deliveries to one endpoint at a time, so that a slow one cannot take all threads. 0: a quarter of "
+        "WEBHOOK_CONCURRENCY.",
+        ge=0,
+    )
+    webhook_timeout_seconds: float = setting(
+        15, "Longest attempt in seconds, from resolving the name to the last byte of the answer.", ge=1, le=30
+    )
+    webhook_ca_file: CertificateFile = setting(
+        "",
+        "Certificates (PEM) of own authorities that receivers may use, trusted beside the public ones.",
+        example="/etc/ssl/own-ca.pem",
     )
     subscription_concurrency: int = setting(4, "Threads of one subscriptions process (matching).", ge=1)
 

@@ -117,6 +117,11 @@ class Settings(StoreSection, KeysSection, ServerSection, LimitsSection, WebhookS
         return {"completed": completed, "failed": failed, "cancelled": completed}
 
     @property
+    def endpoint_slots(self) -> int:
+        """Deliveries to one endpoint at a time: WEBHOOK_ENDPOINT_SLOTS, else a quarter of WEBHOOK_CONCURRENCY."""
+        return self.webhook_endpoint_slots or max(1, self.webhook_concurrency // 4)
+
+    @property
     def warnings(self) -> list[str]:
         """Sentences that a start in development must show; production refuses instead."""
         weakness = self._weakness_of_master_key()

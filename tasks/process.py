@@ -37,8 +37,9 @@ def start(settings: Settings) -> None:
     policy = address.allow(settings.webhook_allowed_cidrs)
     Process.store = Store.open(settings.redis_url)
     Process.store.secrets_key = settings.secrets_key or None
-    Process.store.deliveries.slots = settings.webhook_endpoint_slots
-    Process.sender = Sender(policy)
+    Process.store.deliveries.slots = settings.endpoint_slots
+    ca_file = settings.webhook_ca_file or None
+    Process.sender = Sender(policy, total_s=settings.webhook_timeout_seconds, ca_file=ca_file)
     try:
         Process.store.greet(initialise=True)
     except StoreStopped as stopped:

@@ -15,8 +15,8 @@ TOTAL_S = 15.0
 CONNECT_S = 5.0
 """Longest wait for connections to all addresses of a receiver, within the total."""
 
-LEASE_MS = int(TOTAL_S * 1000) + 15_000
-"""Lease of a delivery: a worker that is alive has reported by then."""
+LEASE_MARGIN_S = 15.0
+"""How much longer than its attempt a delivery is leased: a worker that is alive has reported by then."""
 
 
 class ErrorCode(StrEnum):

@@ -42,8 +42,8 @@ CONNECTIONS_KEPT = 16
 class Sender:
     """Thread-safe; make one per process and close it.
 
-    ``policy``: which addresses may be reached (default: this process's). ``ca_file``: certificates
-    to trust instead of the usual ones.
+    ``policy``: which addresses may be reached (default: this process's). ``total_s``: longest attempt
+    in seconds, all in all. ``ca_file``: certificates (PEM) to trust beside the usual ones.
     """
 
     def __init__(
@@ -58,7 +58,10 @@ class Sender:
         self.total_s = total_s
         self._guard = Guard(policy or address.policy(), resolver, connect_s)
         self._watchdog = Watchdog()
-        self._adapter = _Adapter(ssl.create_default_context(cafile=ca_file or certifi.where()))
+        context = ssl.create_default_context(cafile=certifi.where())
+        if ca_file:
+            context.load_verify_locations(ca_file)
+        self._adapter = _Adapter(context)
         for name in ("urllib3.connection", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.ERROR)  # their warnings show whole URLs
 

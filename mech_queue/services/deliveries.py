@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mech_queue.model import backoff, rendering
 from mech_queue.model.backoff import RetryConfig
 from mech_queue.model.delivery import (
-    LEASE_MS,
+    LEASE_MARGIN_S,
     DeliveryPage,
     DeliveryQuery,
     DeliveryRecord,
@@ -84,7 +84,7 @@ def deliver(store: Store, sender: Sender, shard: int, budget_s: float = BUDGET_S
 
 def deliver_next(store: Store, sender: Sender, shard: int) -> bool:
     """Claim, sign, send, write down. False when nothing may be sent now."""
-    claimed = store.deliveries.claim(shard, LEASE_MS)
+    claimed = store.deliveries.claim(shard, round(1000 * (sender.total_s + LEASE_MARGIN_S)))
     if claimed is None:
         return False
     retry: RetryConfig | None = None

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 RECORD = 1  # format number of the ``d:`` record
 BATCH = 100  # deliveries per script run
 BATCH_BYTES = 4 * 1024 * 1024  # … and bytes of their bodies
-SLOTS = 16  # deliveries to one endpoint at a time, unless a process says otherwise
 SKIPPED = b"skipped"
 
 
@@ -81,18 +80,24 @@ def missing() -> Refusal:
 
 
 class Deliveries:
-    """Every method raises Refusal; nothing here is cached. ``slots``: per endpoint, set at a process's start."""
+    """Every method raises Refusal; nothing here is cached.
+
+    ``slots``: deliveries to one endpoint at a time, set by the stages at their start. None leaves the number
+    as it is in the store (another process's word).
+    """
 
     def __init__(self, store: "Store") -> None:
         self._store = store
-        self.slots = SLOTS
+        self.slots: int | None = None
 
     def create(self, shard: int, deliveries: Sequence[NewDelivery], batch_id: bytes | None = None) -> int:
         """Keep them in steps; the last step ticks ``batch_id`` off. Returns how many are new."""
         steps = list(_steps(deliveries)) or [[]]
         made = 0
         for number, step in enumerate(steps, 1):
-            args: dict[str, Any] = {"slots": self.slots, "deliveries": [_packed(one) for one in step]}
+            args: dict[str, Any] = {"deliveries": [_packed(one) for one in step]}
+            if self.slots is not None:
+                args["slots"] = self.slots
             if batch_id is not None and number == len(steps):
                 args["batch"] = batch_id
             made += int(self._run("deliveries_create", shard, args, idempotent=True))

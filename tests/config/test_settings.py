@@ -139,6 +139,18 @@ def test_production_refuses_a_store_elsewhere_without_password(settings):
     assert settings(REDIS_URL="redis://127.0.0.1/0").app_env == "production"
 
 
+def test_one_endpoint_gets_a_quarter_of_the_threads_unless_told_otherwise(settings):
+    assert settings().endpoint_slots == 16
+    assert settings(WEBHOOK_CONCURRENCY="3").endpoint_slots == 1
+    assert settings(WEBHOOK_ENDPOINT_SLOTS="2").endpoint_slots == 2
+
+
+def test_a_file_without_certificates_stops_the_start(settings, tmp_path):
+    (tmp_path / "empty.pem").write_text("no certificate")
+    for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
+        assert "WEBHOOK_CA_FILE: holds no certificates" in sentence_of(settings, WEBHOOK_CA_FILE=str(path))
+
+
 def test_an_entry_point_ends_with_one_sentence():
     ended = subprocess.run(
         [sys.executable, "-c", "from config.settings import load; load()"],

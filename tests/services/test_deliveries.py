@@ -10,7 +10,7 @@ from standardwebhooks.webhooks import Webhook
 from mech_queue.model import endpoint
 from mech_queue.model.address import AddressPolicy
 from mech_queue.model.application import Secret
-from mech_queue.model.delivery import LEASE_MS, DeliveryQuery, DeliveryRecord, DeliveryState
+from mech_queue.model.delivery import DeliveryQuery, DeliveryRecord, DeliveryState
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.event import EventType
 from mech_queue.model.job import JobSpec, Report
@@ -21,6 +21,7 @@ from mech_queue.store import Store, keys
 from tests.support import Answer, Receiver
 
 LOOPBACK = AddressPolicy(["127.0.0.0/8"])
+LEASE_MS = 30_000
 
 
 class Pipeline:
@@ -380,6 +381,17 @@ def test_slots_bound_what_one_endpoint_gets_at_a_time(pipeline: Pipeline, receiv
     for _ in range(4):
         pipeline.report(pipeline.submit(webhooks={"completed": receiver.url()}), "complete")
     pipeline.match()
+    held = [pipeline.store.deliveries.claim(pipeline.shard, LEASE_MS) for _ in range(3)]
+    assert [one is not None for one in held] == [True, True, False]
+
+
+def test_a_process_that_knows_no_slots_leaves_them_as_they_are(pipeline: Pipeline, receiver: Receiver) -> None:
+    pipeline.store.deliveries.slots = 2
+    made = pipeline.subscribe(receiver.url())
+    for number in (2, None):  # a stage, then the API
+        pipeline.store.deliveries.slots = number
+        for _ in range(2):
+            deliveries.send_test(pipeline.store, pipeline.application_id, made.subscription.id)
     held = [pipeline.store.deliveries.claim(pipeline.shard, LEASE_MS) for _ in range(3)]
     assert [one is not None for one in held] == [True, True, False]
 

@@ -2,10 +2,12 @@
 
 import re
 import signal
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import trustme
 from standardwebhooks.webhooks import Webhook
 
 from mech_queue.model.address import AddressPolicy
@@ -15,6 +17,7 @@ from mech_queue.model.job import JobSpec, Report
 from mech_queue.model.times import parse_iso
 from mech_queue.services import applications, deliveries, subscriptions
 from mech_queue.store import Store, keys
+from tests.outbound.hostile import Hostile, says
 from tests.support import Answer, Receiver, wait_until
 from tests.support.service import Service
 
@@ -59,8 +62,17 @@ def loopback_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def stages() -> Iterator[Stages]:
-    with Service(ROLES, WEBHOOK_CONCURRENCY="8", WEBHOOK_ENDPOINT_SLOTS="2") as service:
+def authority() -> trustme.CA:
+    """A certificate authority that only these tests know."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def stages(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
+    """Eight threads, so two for one endpoint."""
+    ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    with Service(ROLES, WEBHOOK_CONCURRENCY="8", WEBHOOK_CA_FILE=str(ca_file)) as service:
         running = Stages(service)
         yield running
         running.store.close()
@@ -71,6 +83,14 @@ def test_a_completed_webhook_arrives_signed(stages: Stages, receiver: Receiver) 
     (request,) = receiver.wait_for(1, "/hook", 20)
     assert Webhook(stages.secret).verify(request.body, request.headers)
     assert request.json()["jobId"] == job
+
+
+def test_a_receiver_may_have_a_certificate_of_an_own_authority(stages: Stages, authority: trustme.CA) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Hostile(says(b"HTTP/1.1 204 No Content\r\n\r\n"), context) as trusted:
+        (job,) = stages.complete({"completed": trusted.url(scheme="https")})
+        wait_until(lambda: len(stages.find(job_id=job, states=(DeliveryState.SUCCEEDED,))) == 1, 20)
 
 
 def test_a_subscription_is_told(stages: Stages, receiver: Receiver) -> None:
@@ -160,7 +180,7 @@ def test_a_stopping_worker_finishes_what_it_sends(stages: Stages, receiver: Rece
 
 
 def test_a_killed_worker_loses_nothing_and_its_attempts_are_counted(receiver: Receiver) -> None:
-    with Service(ROLES, WEBHOOK_CONCURRENCY="8") as service:
+    with Service(ROLES, WEBHOOK_ENDPOINT_SLOTS="16", WEBHOOK_TIMEOUT_SECONDS="1") as service:
         stages = Stages(service)
         url = receiver.url("/k")
         # Given workers of both stages that are killed in the middle of their work

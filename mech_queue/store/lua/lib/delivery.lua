@@ -13,11 +13,13 @@
 local FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING = 5, 30000, 600000
 local KEEP_SECONDS, KEEP_MOST, MOST_ATTEMPTS = 604800, 20000, 100
 local FAILING_MS, FAILING_LEAST = 120 * 3600 * 1000, 10    -- so long without success, and so often: off
+local SLOTS = 16                                           -- until a process says otherwise
 
--- the only queue of `~`; `slots`: deliveries to one endpoint at a time
+-- the only queue of `~`; `slots`: deliveries to one endpoint at a time, nil: as many as before
 local function webhooks_queue(slots)
   local queue = queue_load('webhooks')
   if not queue.known then
+    slots = slots or SLOTS
     queue_create(queue)
     call('HSET', queue.key, 'own_limits', '1')
     for _, name in ipairs({'completed', 'failed', 'cancelled'}) do
