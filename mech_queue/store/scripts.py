@@ -92,7 +92,7 @@ class Scripts:
         self._window = window
         self._loaded: dict[str, tuple[str, str]] = {}
         self.clock: Callable[[], int] | None = None  # tests only: unix ms instead of the store's time
-        self.publish: Callable[[str, list[Any]], None] | None = None  # way 2: hands wake-ups to a broker
+        self.publish: Callable[[list[list[Any]]], None] | None = None  # another broker's: (queue, need[, generation])
 
     def _script(self, name: str) -> tuple[str, str]:
         found = self._loaded.get(name)
@@ -131,7 +131,7 @@ class Scripts:
         if answer[0] == b"!":
             raise refusal(answer)
         if answer[0] and self.publish:
-            self.publish(application_id, answer[0])
+            self.publish(answer[0])
         return answer[1]
 
     def close(self) -> None:

@@ -57,11 +57,17 @@ class Store:
         client: redis.Redis = found[1]
         return client
 
-    def greet(self, initialise: bool = False, retention: dict[str, int] | None = None) -> None:
+    def greet(
+        self,
+        initialise: bool = False,
+        retention: dict[str, int] | None = None,
+        counts_wakeups: bool | None = None,
+    ) -> None:
         """Check that this library and this store understand each other.
 
         ``initialise`` (only the start of the service): an empty store gets its id and protocol range.
-        ``retention``: seconds to keep jobs per ended state, the default of the whole service. Raises
+        ``retention``: seconds to keep jobs per ended state, the default of the whole service.
+        ``counts_wakeups``: whether another broker than this store carries the wake-ups. Raises
         StoreStopped with one sentence otherwise, and Refusal when the store cannot be reached.
         """
         with translated():
@@ -69,7 +75,7 @@ class Store:
                 self.redis.hsetnx(keys.META, "store_id", secrets.token_hex(8))
                 self.redis.hsetnx(keys.META, "schema", SCHEMA)
                 self.redis.hsetnx(keys.META, "shards", keys.SHARDS)
-                self._copy_protocol(retention or {})
+                self._copy_protocol(retention or {}, counts_wakeups)
             meta = self.redis.hgetall(keys.META)
         if not meta:
             raise StoreStopped("The store is empty: start the service once to initialise it, or check its address.")
@@ -82,12 +88,19 @@ class Store:
             raise StoreStopped("This is another store than the one this process started with; restart the process.")
         self.store_id = found
 
-    def _copy_protocol(self, retention: dict[str, int]) -> None:
+    def _copy_protocol(self, retention: dict[str, int], counts_wakeups: bool | None) -> None:
         """Each shard has its own copy of what scripts must know, since a script sees one slot only."""
-        kept = {f"keep_{state}": seconds for state, seconds in retention.items()}
+        mapping: dict[str, Any] = {"protocol_min": PROTOCOL, "protocol_max": PROTOCOL}
+        mapping |= {f"keep_{state}": seconds for state, seconds in retention.items()}
+        if counts_wakeups is not None:
+            mapping["wakeups"] = "count" if counts_wakeups else "push"
         for shard in range(keys.SHARDS):
-            mapping = {"protocol_min": PROTOCOL, "protocol_max": PROTOCOL, **kept}
             self.redis.hset(keys.shard_prefix(shard) + b"meta", mapping=mapping)
+
+    def counts_wakeups(self) -> bool:
+        """Whether another broker than this store carries the wake-ups; the service's scheduler says so."""
+        with translated():
+            return bool(self.redis.hget(keys.shard_prefix(0) + b"meta", "wakeups") == b"count")
 
     def close(self) -> None:
         """Give the connections back."""

@@ -36,9 +36,7 @@ def engine(cluster: ValkeyServer) -> Iterator[Engine]:
     """An application on it; wake-ups are counted, since broker lists are in other slots."""
     store = Store.open(cluster.url())
     store.redis.flushall()
-    store.greet(initialise=True)
-    for shard in range(keys.SHARDS):
-        store.redis.hset(keys.shard_prefix(shard) + b"meta", "wakeups", "count")
+    store.greet(initialise=True, counts_wakeups=True)
     yield Engine(store)
     store.close()
 
@@ -139,6 +137,7 @@ RAW: list[tuple[str, dict[str, Any]]] = [
     ("schedule_put", {"id": SOME_ID, "version": 0, "fields": {"spec": ""}, "clear": [], "due": 5, "most": 9}),
     ("schedule_fire", {"id": SOME_ID, "version": 1, "expected": 5, "due": 5, "act": "miss", "reason": ""}),
     ("schedule_delete", {"id": SOME_ID}),
+    ("wakeups_counted", {"queue": "mail", "arrived": 1}),
 ]
 
 

@@ -119,6 +119,9 @@ end
 local function repair_matching()
   local waiting = call('LLEN', S .. 'pending')
   local expired = call('ZCOUNT', S .. 'matching', '-inf', int(now))
-  if waiting + expired > 0 then wake_stage('subscriptions', 'mech_queue.match', waiting + 100 * expired) end
+  if waiting + expired > 0 then
+    wake_stage('subscriptions', 'mech_queue.match', waiting + 100 * expired)
+    if meta[6] == 'count' then look_elsewhere(P .. 'q:subscriptions', 'subscriptions.' .. SHARD) end
+  end
   if waiting > 0 or call('EXISTS', S .. 'matching') == 1 then due_at('due', now + 500, 'm') end
 end

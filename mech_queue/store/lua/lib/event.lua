@@ -3,10 +3,20 @@
 --   pending entry: msgpack {application, type letter, job id, sequence, ms, attempt, progress or error as JSON or ''}
 local EXTRA_MOST = 16384
 
+local counted                                       -- another broker: wake-ups of the stage, also those of this script
 local function wake_stage(stage, task, waiting)
   local list = stage .. '.' .. SHARD
-  if meta[6] == 'count' then pushed[#pushed + 1] = {stage, 1} return end
-  local need = math.min(math.ceil(waiting / 100), WINDOW) - call('LLEN', list)
+  local want = math.min(math.ceil(waiting / 100), WINDOW)
+  if meta[6] == 'count' then
+    local key = S .. '~:q:' .. stage
+    counted = counted or tonumber(call('HGET', key, 'outstanding') or 0)
+    if want > counted then
+      push_elsewhere(key, list, want - counted)
+      counted = want
+    end
+    return
+  end
+  local need = want - call('LLEN', list)
   if need > 0 then push(list, need, {task = task, args = int(tonumber(SHARD)), mq = 'null', queue = list}) end
 end
 

@@ -5,6 +5,8 @@
 --   <P>kl:<queue> key -> limit of its own (deliveries: the circuit breaker)   <P>rl:<queue> starts 'ms:count'
 --   <P>ab queues blocked by the application limit, in turn order   <P>res slots held: queue -> until
 --   <P>due members here: r<queue> rate slot frees, g<queue> held slot lapses, s<queue> repair
+--   Another broker than the store carries the wake-ups (meta `wakeups` = count): <P>q:<queue> also has outstanding, those
+--     sent and not arrived, and generation, the changes of that number; the caller publishes `pushed`
 local queues = {}
 
 local function queue_load(name)
@@ -142,13 +144,27 @@ local function push(list, need, fill)
   call('LPUSH', list, unpack(messages))
 end
 
+-- another broker: count, and let the caller publish
+local function push_elsewhere(key, list, need)
+  count(key, 'outstanding', need)
+  count(key, 'generation', 1)
+  pushed[#pushed + 1] = {list, need}
+end
+-- … and let it look how many wait there, after whatever this script pushes; its answer: wakeups_counted.lua
+local asked = {}
+local function look_elsewhere(key, list) asked[list] = key end
+local function ask_elsewhere()
+  for list, key in pairs(asked) do
+    local moved = deltas[key] and deltas[key].generation or 0
+    pushed[#pushed + 1] = {list, 0, tonumber(call('HGET', key, 'generation') or 0) + moved}
+  end
+end
+
 local function wake(queue, need)
   local list = broker_list(queue.name)
-  if meta[6] == 'count' then                        -- another broker: count, and let the caller publish
+  if meta[6] == 'count' then
     queue.outstanding = queue.outstanding + need
-    count(queue.key, 'outstanding', need)
-    count(queue.key, 'generation', 1)
-    pushed[#pushed + 1] = {queue.name, need}
+    push_elsewhere(queue.key, list, need)
   elseif APP_ID == '~' then
     push(list, need, {task = 'mech_queue.deliver', args = int(tonumber(SHARD)), mq = 'null', queue = list})
   else
@@ -213,18 +229,10 @@ local function wake_application()
   end
 end
 
--- every 500 ms while a queue has work. A startable head seen twice with an empty list: a busy worker's prefetch
--- hoards the wake-ups, so push a whole window; full buffers leave the rest in the list for others
-local function repair(queue)
-  local head = call('ZRANGE', queue.ring, 0, 0)[1]
-  if not head then
-    queue.repair = false
-    call('HDEL', queue.key, 'repair', 'idle')
-    return
-  end
-  due_at('due', now + 500, 's' .. queue.name)
-  local empty = not queue.paused and meta[6] ~= 'count' and call('LLEN', broker_list(queue.name)) == 0
-  if not empty then
+-- a startable head seen twice with an empty list: a busy worker's prefetch hoards the wake-ups, so push a whole window;
+-- full buffers leave the rest in the list for others. `waiting`: wake-ups in the broker
+local function refill_hoarded(queue, head, waiting)
+  if queue.paused or waiting > 0 then
     if queue.idle then call('HDEL', queue.key, 'idle') queue.idle = false end
     return refill(queue)
   end
@@ -235,8 +243,23 @@ local function repair(queue)
   refill(queue)
 end
 
+-- every 500 ms while a queue has work
+local function repair(queue)
+  local head = call('ZRANGE', queue.ring, 0, 0)[1]
+  if not head then
+    queue.repair = false
+    call('HDEL', queue.key, 'repair', 'idle')
+    return
+  end
+  due_at('due', now + 500, 's' .. queue.name)
+  local list = broker_list(queue.name)
+  if meta[6] == 'count' then return look_elsewhere(queue.key, list) end
+  refill_hoarded(queue, head, call('LLEN', list))
+end
+
 -- before the own refills: the queue that waits longest for the application comes first
 local function refill_touched()
   wake_application()
   for _, queue in pairs(queues) do refill(queue) end
+  ask_elsewhere()
 end
