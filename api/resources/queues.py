@@ -99,6 +99,7 @@ class Stats(Resource):
                 submittedTotal=found.submitted_total,
                 completedTotal=found.completed_total,
                 failedTotal=found.failed_total,
+                **{f"{name}PerMinute": number for name, number in found.last_minute.items()},
             )
         )
 

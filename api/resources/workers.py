@@ -24,14 +24,15 @@ class Workers(Resource):
     @blp.doc(**PAGING)
     @blp.response(200, WorkersAnswerSchema())
     def get(self) -> Response:
-        """List workers that asked for work within the last five minutes"""
+        """List workers that asked for work within the last five minutes, or hold jobs"""
         seen = workers.list_(store(), application_id())
-        page, cursor = page_of(query(), seen, lambda worker: f"{worker.id}\0{worker.kind}")
+        page, cursor = page_of(query(), seen, lambda worker: worker.id)
         listed = [
             {
                 "id": worker.id,
                 "kind": worker.kind,
                 "queues": sorted(worker.queues),
+                "jobs": worker.jobs,
                 "lastSeen": iso(worker.last_seen_ms),
             }
             for worker in page

@@ -87,6 +87,9 @@ class StatsAnswerSchema(Schema):
     submitted_total = f.Integer()
     completed_total = f.Integer()
     failed_total = f.Integer()
+    submitted_per_minute = f.Integer(metadata=about("Within the last 60 s, exact to 10 s; so are the next two."))
+    completed_per_minute = f.Integer()
+    failed_per_minute = f.Integer()
 
 
 class PurgedSchema(Schema):
@@ -149,16 +152,17 @@ class ClaimAnswerSchema(Schema):
 
 
 class WorkerSchema(Schema):
-    """A worker that was seen lately."""
+    """A worker that was seen lately, or holds jobs."""
 
     id = f.String(required=True)
     kind = f.String(required=True, validate=ma.validate.OneOf(["http", "native"]))
-    queues = f.List(f.String(), required=True)
-    last_seen = f.DateTime(required=True)
+    queues = f.List(f.String(), required=True, metadata=about("Those it asked, and those whose jobs it holds."))
+    jobs = f.Integer(required=True, metadata=about("Jobs it holds now."))
+    last_seen = f.DateTime(required=True, metadata=about("When it asked for work or renewed a lease."))
 
 
 class WorkersAnswerSchema(Schema):
-    """Workers, last seen first."""
+    """A page of workers, by id."""
 
     success = f.Boolean(required=True)
     workers = f.List(f.Nested(WorkerSchema()), required=True)

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass, field
 
+SAMPLE_MS = 10_000
+"""The scripts keep the counters at most this often (``sample`` in lua/lib/job.lua), so rates are exact to it."""
+
+COUNTERS = ("submitted", "completed", "failed")
+
 
 @dataclass(slots=True)
 class QueueRecord:
@@ -25,3 +30,19 @@ class QueueRecord:
         """A numeric field, or None."""
         value = self.fields.get(name)
         return int(float(value)) if value is not None else None
+
+    def within(self, ms: int, totals: dict[str, int], now_ms: int) -> dict[str, int]:
+        """How much each of COUNTERS has grown in the last ``ms`` (at most 60,000); ``totals``: what they are now."""
+        lines = self.fields.get("samples", "").split(";")
+        samples = [[int(number) for number in line.split(",")] for line in lines if line]
+        samples.append([now_ms, *(totals.get(name, 0) for name in COUNTERS)])
+        since = now_ms - ms
+        at = max((place for place, sample in enumerate(samples) if sample[0] <= since), default=0)
+        before, after = samples[at], samples[min(at + 1, len(samples) - 1)]
+        # a sample is taken before a change, and the next one by the first change 10 s later: so what came between
+        # two samples came within 10 s of the first
+        share = min(1.0, max(0, since - before[0]) / SAMPLE_MS)
+        return {
+            name: samples[-1][place] - round(before[place] + share * (after[place] - before[place]))
+            for place, name in enumerate(COUNTERS, 1)
+        }

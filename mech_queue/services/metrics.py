@@ -62,7 +62,7 @@ class Numbers:
 
 def read(store: Store) -> Numbers:
     """Read it all. Raises Refusal when the store is away."""
-    now_ms = store.metrics.now_ms()
+    now_ms = store.now_ms()
     numbers = Numbers(http=store.metrics.http())
     memory = store.metrics.memory()
     numbers.memory_used, numbers.memory_most = memory["used_memory"], memory["maxmemory"]

@@ -1,6 +1,5 @@
 """What one can do with queues."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +7,13 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.queue import QueueRecord
 from mech_queue.store import Store
 
-SEEN_S = 60  # a worker counts as there when it asked within this time
+SEEN_MS = 60_000  # a worker counts as there when it asked within this time
+MINUTE_MS = 60_000
 
 
 @dataclass(slots=True)
 class QueueStats:
-    """Flat numbers for an autoscaler. Ages in ms."""
+    """Flat numbers for an autoscaler. Ages in ms; ``last_minute``: what the totals have grown in 60 s."""
 
     counts: dict[str, int]
     oldest_waiting_ms: int | None
@@ -21,6 +21,7 @@ class QueueStats:
     submitted_total: int
     completed_total: int
     failed_total: int
+    last_minute: dict[str, int]
 
 
 def missing() -> Refusal:
@@ -89,17 +90,17 @@ def delete(store: Store, application_id: str, queue: str) -> None:
 def stats(store: Store, application_id: str, queue: str) -> QueueStats:
     """What an autoscaler asks for."""
     found = get(store, application_id, queue)
-    now = int(time.time() * 1000)
+    now_ms = store.now_ms()
     oldest = store.queues.oldest_waiting(application_id, queue)
-    seen = {
-        worker for kind, worker, name, _ in store.queues.workers(application_id, now - SEEN_S * 1000) if name == queue
-    }
+    workers = store.queues.workers(application_id, now_ms - SEEN_MS)
+    seen = {(kind, worker) for kind, worker, name, _ in workers if name == queue}
     numbers = store.queues.metrics(application_id, queue)
     return QueueStats(
         counts=found.counts,
-        oldest_waiting_ms=max(0, now - oldest) if oldest is not None else None,
+        oldest_waiting_ms=max(0, now_ms - oldest) if oldest is not None else None,
         workers=len(seen),
         submitted_total=numbers.get("submitted", 0),
         completed_total=numbers.get("completed", 0),
         failed_total=numbers.get("failed", 0),
+        last_minute=found.within(MINUTE_MS, numbers, now_ms),
     )

@@ -21,7 +21,7 @@ TROUBLE_MS = 60_000  # a schedule that cannot be worked out is looked at again a
 
 def create(store: Store, application_id: str, spec: ScheduleSpec) -> Schedule:
     """Keep a new schedule. Raises Refusal(INVALID) when it would never run."""
-    now_ms = store.schedules.now_ms()
+    now_ms = store.now_ms()
     spec = replace(spec, timing=replace(spec.timing, anchor_ms=now_ms))
     schedule_id = job_id_text(new_job_id())
     store.schedules.put(application_id, schedule_id, spec, 0, _due(spec, now_ms), keep=False)
@@ -52,7 +52,7 @@ def change(
     for _ in range(TRIES):
         before = get(store, application_id, schedule_id)
         spec = apply(before.spec)
-        now_ms = store.schedules.now_ms()
+        now_ms = store.now_ms()
         keep = _when(spec) == _when(before.spec)
         due = before.due_ms if keep else _next_due(before, spec, now_ms)
         if store.schedules.put(application_id, schedule_id, spec, before.version, None if keep else due, keep) >= 0:
@@ -124,7 +124,7 @@ def run_due(store: Store, application_id: str, schedule_ids: list[str]) -> int:
 
 def _run_due(store: Store, application_id: str, schedule_id: str) -> bool:
     """One due time; False when there is none (any more)."""
-    schedule, now_ms = store.schedules.get(application_id, schedule_id), store.schedules.now_ms()
+    schedule, now_ms = store.schedules.get(application_id, schedule_id), store.now_ms()
     if schedule is None or schedule.due_ms is None or schedule.due_ms > now_ms:
         return False
     reason = ""

@@ -73,10 +73,10 @@ class Streams:
                     self._wait(application_id, place)
 
     def _lost(self, application_id: str, last_id: str) -> bool:
-        first = self._store.events.first_id(application_id)
-        if "0-0" in (first, last_id):  # nothing is there, or everything is wanted
+        if last_id == "0-0":  # everything is wanted
             return False
-        return _number(last_id) < _number(first) or _number(last_id)[0] < int(time.time() * 1000) - KEPT_MS
+        first, wanted = _number(self._store.events.first_id(application_id)), _number(last_id)
+        return wanted < first or wanted[0] < self._store.now_ms() - KEPT_MS
 
     def _matching(
         self, application_id: str, page: list[tuple[str, PendingEvent]], events: tuple[str, ...], filters: Filters

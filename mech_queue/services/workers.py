@@ -1,30 +1,46 @@
-"""Which workers were seen lately."""
+"""Which workers were seen lately, and what they hold."""
 
-import time
 from dataclasses import dataclass, field
 
 from mech_queue.store import Store
 
-SEEN_S = 300
-"""A worker is listed for this long after it last asked for work."""
+SEEN_MS = 300_000
+"""A worker is listed for this long after it last asked for work, and as long as it holds a job."""
+
+DEFAULT_KIND = "http"  # of a worker that never claimed: it took its jobs by PUT started
 
 
 @dataclass(slots=True)
 class Worker:
-    """A worker: HTTP workers by their workerId, native ones by host. ``last_seen_ms`` is unix time."""
+    """A worker: HTTP workers by their workerId, native ones by host.
+
+    ``queues``: those it asked, and those whose jobs it holds. ``last_seen_ms``: when it last asked for work, or
+    renewed a lease (unix time).
+    """
 
     id: str
     kind: str
-    queues: list[str] = field(default_factory=list)
+    queues: set[str] = field(default_factory=set)
+    jobs: int = 0
     last_seen_ms: int = 0
 
 
 def list_(store: Store, application_id: str) -> list[Worker]:
-    """The workers of an application that asked for work within SEEN_S."""
-    since_ms = int((time.time() - SEEN_S) * 1000)
-    found: dict[tuple[str, str], Worker] = {}
-    for kind, worker_id, queue, seen_ms in store.queues.workers(application_id, since_ms):
-        worker = found.setdefault((kind, worker_id), Worker(worker_id, kind))
-        worker.queues.append(queue)
+    """The workers of an application that asked for work within SEEN_MS, or hold jobs."""
+    since_ms = store.now_ms() - SEEN_MS
+    asked = store.queues.workers(application_id, 0)
+    kinds = {worker_id: kind for kind, worker_id, _, _ in asked}
+    found: dict[str, Worker] = {}
+
+    def see(worker_id: str, queue: str, seen_ms: int) -> Worker:
+        worker = found.setdefault(worker_id, Worker(worker_id, kinds.get(worker_id, DEFAULT_KIND)))
+        worker.queues.add(queue)
         worker.last_seen_ms = max(worker.last_seen_ms, seen_ms)
+        return worker
+
+    for _, worker_id, queue, seen_ms in asked:
+        if seen_ms >= since_ms:
+            see(worker_id, queue, seen_ms)
+    for worker_id, queue, seen_ms in store.jobs.held(application_id):
+        see(worker_id, queue, seen_ms).jobs += 1
     return list(found.values())

@@ -114,6 +114,22 @@ class Jobs:
         views, shown = self._run("job_next", application_id, args, idempotent=True)
         return [job_codec.record(view) for view in views], shown
 
+    def held(self, application_id: str) -> list[tuple[str, str, int]]:
+        """(worker, queue, last heartbeat in ms) of every active job whose worker has a name, BATCH jobs at a time."""
+        place, found, cursor = keys.prefix(application_id), {}, 0
+        while True:
+            with translated():
+                cursor, leases = self._store.redis.zscan(place + b"act", cursor, count=BATCH)
+                pipe = self._store.redis.pipeline(transaction=False)
+                for job_id, _ in leases:
+                    pipe.hmget(place + b"j:" + job_id, "w", "q", "th")
+                rows = pipe.execute()
+            for (job_id, _), (worker, queue, at) in zip(leases, rows, strict=True):
+                if worker:
+                    found[job_id] = (worker.decode(), queue.decode(), int(at))  # a scan may show one twice
+            if not cursor:
+                return list(found.values())
+
     # -- work --------------------------------------------------------------------------------
 
     def claim(

@@ -27,10 +27,9 @@ class Maintenance:
 
     def due(self, now_ms: int | None = None) -> list[tuple[int, str]]:
         """(shard, application) pairs with something due, earliest first within a shard."""
+        if now_ms is None:
+            now_ms = self._store.now_ms()
         with translated():
-            if now_ms is None:
-                seconds, micros = self._store.redis.time()
-                now_ms = seconds * 1000 + micros // 1000
             pipe = self._store.redis.pipeline(transaction=False)
             for shard in range(keys.SHARDS):
                 pipe.zrangebyscore(keys.shard_prefix(shard) + b"next", "-inf", now_ms, 0, 200)

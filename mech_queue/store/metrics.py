@@ -45,12 +45,6 @@ class Metrics:
     def __init__(self, store: "Store") -> None:
         self._store = store
 
-    def now_ms(self) -> int:
-        """The store's time."""
-        with translated():
-            seconds, micros = self._store.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
-
     def application_ids(self) -> list[str]:
         """All applications, the built-in one first."""
         with translated():

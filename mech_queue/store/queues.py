@@ -66,13 +66,10 @@ class Queues:
         return {field.decode(): int(number) for field, number in row.items()}
 
     def workers(self, application_id: str, since_ms: int) -> list[tuple[str, str, str, int]]:
-        """(kind, worker, queue, last seen ms) of the workers seen since then; forgets older ones."""
+        """(kind, worker, queue, last seen ms) of the workers seen since then; forgotten after a day."""
         key = keys.prefix(application_id) + b"workers"
         with translated():
-            pipe = self._store.redis.pipeline(transaction=False)
-            pipe.zremrangebyscore(key, "-inf", since_ms - 3_600_000)
-            pipe.zrangebyscore(key, since_ms, "+inf", 0, 10_000, withscores=True)
-            rows = pipe.execute()[1]
+            rows = self._store.redis.zrevrangebyscore(key, "+inf", since_ms, 0, 10_000, withscores=True)
         seen = []
         for member, score in rows:
             kind, worker, queue = member.decode().split("\0")

@@ -38,14 +38,6 @@ class Schedules:
     def __init__(self, store: "Store") -> None:
         self._store = store
 
-    def now_ms(self) -> int:
-        """The store's time."""
-        if self._store.scripts.clock:
-            return self._store.scripts.clock()
-        with translated():
-            seconds, micros = self._store.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
-
     def get(self, application_id: str, schedule_id: str) -> Schedule | None:
         """One schedule, or None."""
         return self.get_many(application_id, [schedule_id])[0]

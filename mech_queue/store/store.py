@@ -50,6 +50,14 @@ class Store:
         with translated():
             self._impatient(timeout_s).ping()
 
+    def now_ms(self) -> int:
+        """The store's time, by which everything is due (unix ms)."""
+        if self.scripts.clock:
+            return self.scripts.clock()
+        with translated():
+            seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     def _impatient(self, timeout_s: float) -> "redis.Redis":
         found = self.__dict__.get("_ping_client")
         if found is None or found[0] != timeout_s:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mech_queue.services import maintenance
+from mech_queue.services import jobs, maintenance
 from tests.api.conftest import Api, World
 from tests.support import wait_until
 
@@ -154,14 +154,44 @@ def test_stats_are_flat_numbers(api: Api) -> None:
     assert (stats["active"], stats["completed"], stats["waiting"]) == (1, 1, 0)
     assert (stats["submittedTotal"], stats["completedTotal"], stats["workers"]) == (2, 1, 1)
     assert stats["oldestWaitingSeconds"] == 0
+    assert [stats[f"{name}PerMinute"] for name in ("submitted", "completed", "failed")] == [2, 1, 0]
 
 
 def test_workers_are_those_who_asked_lately(api: Api) -> None:
     api.post("/api/queues/a/claim", {"workerId": "w1"})
     api.post("/api/queues/b/claim", {"workerId": "w1"})
     api.post("/api/queues/a/claim", {"workerId": "w2"})
+    api.post("/api/queues/claim", {"queues": ["c", "a"], "workerId": "w3"})
     workers = api.get("/api/workers").json["workers"]
-    assert [(worker["id"], worker["kind"], worker["queues"]) for worker in workers] == [
-        ("w1", "http", ["a", "b"]),
-        ("w2", "http", ["a"]),
+    assert [(worker["id"], worker["kind"], worker["queues"], worker["jobs"]) for worker in workers] == [
+        ("w1", "http", ["a", "b"], 0),
+        ("w2", "http", ["a"], 0),
+        ("w3", "http", ["a", "c"], 0),
     ]
+
+
+def test_workers_show_how_many_jobs_they_hold(api: Api) -> None:
+    # given one worker that claimed two jobs, one that took a named job, and one job of nobody with a name
+    for _ in range(2):
+        api.submit("a")
+    api.post("/api/queues/a/claim", {"workerId": "w1", "limit": 2})
+    named, ended = api.submit("b"), api.submit("b")
+    api.put(f"/api/jobs/{named}", {"status": "started", "workerId": "w2"})
+    api.put(f"/api/jobs/{api.submit('b')}", {"status": "started"})
+    # when w2 also does another to its end
+    api.put(f"/api/jobs/{ended}", {"status": "completed", "workerId": "w2"})
+    # then each is listed with what it holds now
+    workers = api.get("/api/workers").json["workers"]
+    assert [(worker["id"], worker["queues"], worker["jobs"]) for worker in workers] == [
+        ("w1", ["a"], 2),
+        ("w2", ["b"], 1),
+    ]
+    assert all(worker["lastSeen"] for worker in workers)
+
+
+def test_a_native_worker_stays_listed_as_one_while_it_holds_a_job(api: Api, world: World) -> None:
+    api.submit("a")
+    claim = jobs.claim(world.store, api.application_id, ["a"], worker_id="celery@host", kind="native")
+    assert len(claim.jobs) == 1
+    found = api.get("/api/workers").json["workers"]
+    assert [(worker["id"], worker["kind"], worker["jobs"]) for worker in found] == [("celery@host", "native", 1)]

@@ -91,7 +91,7 @@ def test_execute_runs_and_delete(world, api):
 
 
 def test_a_time_in_the_past_is_caught_up_by_the_scheduler(world, api):
-    now_ms = world.store.schedules.now_ms()
+    now_ms = world.store.now_ms()
     world.store.scripts.clock = lambda: now_ms - 10_000
     made = created(api, every=4_000, catchUp="all")
     world.store.scripts.clock = None

@@ -59,3 +59,9 @@ def test_an_id_older_than_the_log_is_told_as_a_gap(store: Store) -> None:
     assert gap is not None and gap.event is None
     one = next(reader)
     assert one is not None and one.event is not None and one.event.type is EventType.CREATED
+
+
+def test_an_id_of_two_days_ago_is_a_gap_also_when_the_log_is_empty(store: Store) -> None:
+    reader = Streams(store).follow(APPLICATION, ("*",), Filters(), f"{store.now_ms() - 2 * 86_400_000}-0")
+    gap = next(reader)
+    assert gap is not None and gap.event is None

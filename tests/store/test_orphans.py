@@ -12,6 +12,7 @@ STAYS = [
     "mq:meta",
     "mq:{s??}:meta",
     "{S}totals",
+    "{S}next",  # says when the event log ends
     "{P}app",
     "{P}ev",
     "{P}queues",

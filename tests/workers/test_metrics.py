@@ -90,7 +90,7 @@ def test_counts_follow_the_jobs(store: Store) -> None:
 
 
 def test_age_stalls_and_durations_in_seconds(store: Store) -> None:
-    now_ms = store.metrics.now_ms()
+    now_ms = store.now_ms()
     listed(store)
     store.scripts.clock = lambda: now_ms - 90_000
     jobs.submit(store, APPLICATION, JobSpec("email"))
@@ -101,6 +101,7 @@ def test_age_stalls_and_durations_in_seconds(store: Store) -> None:
     job = jobs.claim(store, APPLICATION, ["email"], worker_id="w").jobs[0]
     store.scripts.clock = lambda: now_ms - 56_000
     jobs.report(store, APPLICATION, Report(job.id, "complete", lease_token=job.lease_token))
+    store.scripts.clock = None
 
     with exporter(store) as address:
         samples = scrape(address)

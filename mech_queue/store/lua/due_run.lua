@@ -170,7 +170,19 @@ if handled > 0 then refill_touched() end
 if app.wiped then return wiped({handled, {}, steps}) end
 local schedules = call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(now), 'LIMIT', 0, 50)
 
-local earliest = nil
+-- the event log keeps a day: when its oldest entry must go, which is bounded work, since the log is (lib/event)
+local DAY = 86400000
+local function log_ends()
+  local oldest = call('XRANGE', P .. 'ev', '-', '+', 'COUNT', 1)[1]
+  return oldest and tonumber(string.match(oldest[1], '^%d+')) + DAY + 60000      -- a minute's entries in one step
+end
+local earliest = log_ends()
+if earliest and earliest <= now then
+  call('XTRIM', P .. 'ev', 'MINID', int(now - DAY))
+  call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', int(now - DAY))
+  earliest = log_ends()
+  if not earliest then call('UNLINK', P .. 'ev') end
+end
 for _, name in ipairs({'due', 'act', 'end', 'schedules'}) do
   local head = call('ZRANGE', P .. name, 0, 0, 'WITHSCORES')
   if head[2] and (not earliest or tonumber(head[2]) < earliest) then earliest = tonumber(head[2]) end

@@ -85,7 +85,9 @@ if args.nonce and #claimed > 0 then
   for i, job in ipairs(claimed) do held[i] = {job[1], job[11]} end
   call('SET', P .. 'nonce:' .. args.nonce, cmsgpack.pack(held), 'PX', 600000)
 end
-if args.worker and args.worker ~= '' and args.queues[1] then
-  call('ZADD', P .. 'workers', int(now), args.kind .. '\0' .. args.worker .. '\0' .. args.queues[1])
+if args.worker and args.worker ~= '' then
+  for _, name in ipairs(args.queues) do
+    call('ZADD', P .. 'workers', int(now), args.kind .. '\0' .. args.worker .. '\0' .. name)
+  end
 end
 return commit({runnable, claimed})

@@ -100,6 +100,19 @@ local function observe(queue, name, ms)
   end
 end
 
+-- what the counters were before a change, at most every 10 s: 'ms,submitted,completed,failed;', the last eight of them.
+-- model/queue.py reads rates from it
+local function sample(queue)
+  if now - queue.sampled < 10000 then return end
+  queue.sampled = now
+  local n = call('HMGET', P .. 'm:' .. queue.name, 'submitted', 'completed', 'failed')
+  local kept = call('HGET', queue.key, 'samples') or ''
+  local _, lines = string.gsub(kept, ';', '')
+  if lines >= 8 then kept = string.sub(kept, string.find(kept, ';', 1, true) + 1) end
+  kept = kept .. int(now) .. ',' .. (n[1] or 0) .. ',' .. (n[2] or 0) .. ',' .. (n[3] or 0) .. ';'
+  call('HSET', queue.key, 'sampled', int(now), 'samples', kept)
+end
+
 local function lease(job, ms)
   call('ZADD', P .. 'act', int(now + ms), job.id)
   call('ZADD', S .. 'next', 'LT', int(now + ms), APP_ID)
@@ -173,6 +186,7 @@ local function finish(job, queue, action, to, kind, extra)
   job:set('te', now)
   if job.tr then job:set('tr', false) end
   retire(job, queue, to)
+  sample(queue)
   count(P .. 'm:' .. queue.name, STATE_NAMES[to], 1)
   if was_active then observe(queue, 'run', now - job:number('ts')) end
   local dedupe = job:option('dedupe')

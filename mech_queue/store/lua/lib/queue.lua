@@ -14,13 +14,14 @@ local function queue_load(name)
   if queue then return queue end
   local key = P .. 'q:' .. name
   local v = call('HMGET', key, 'paused', 'concurrency', 'rate_max', 'rate_per', 'per_key', 'na', 'rate_used', 'lap',
-    'repair', 'idle', 'seen', 'lease', 'started_lease', 'attempts', 'draining', 'own_limits', 'outstanding', 'known')
+    'repair', 'idle', 'seen', 'lease', 'started_lease', 'attempts', 'draining', 'own_limits', 'outstanding', 'known', 'sampled')
   queue = {name = name, key = key, paused = v[1] == '1', concurrency = tonumber(v[2] or nil) or HUGE,
     rate_max = tonumber(v[3] or nil), rate_per = tonumber(v[4] or nil), per_key = tonumber(v[5] or nil) or HUGE,
     active = tonumber(v[6] or 0), rate_used = tonumber(v[7] or 0), lap = v[8] == '1', repair = v[9] == '1',
     idle = v[10], seen = tonumber(v[11] or 0), lease = tonumber(v[12] or nil), started_lease = tonumber(v[13] or nil),
     attempts = tonumber(v[14] or nil), draining = v[15] == '1', own_limits = v[16] == '1',
     outstanding = tonumber(v[17] or 0), known = v[18] == '1',
+    sampled = tonumber(v[19] or 0),
     ring = P .. 'r:' .. name, turns = P .. 'kt:' .. name, running = P .. 'kr:' .. name}
   queues[name] = queue
   return queue

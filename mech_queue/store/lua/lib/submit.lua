@@ -73,6 +73,7 @@ local function submit(spec)
   if job.t then call('ZADD', P .. 'ix', 0, 't' .. job.t .. '\0' .. job.n) end
   index(job, 'ZADD')
   tally(queue, state, 1)
+  sample(queue)
   count(P .. 'm:' .. spec.q, 'submitted', 1)
   app.backlog = app.backlog + 1
   event(job, 'created')
