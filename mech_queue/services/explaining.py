@@ -42,7 +42,7 @@ def _delayed(facts: dict[str, str]) -> list[Reason]:
     reasons = []
     if facts["parents"]:
         left = int(facts["parents"])
-        reasons.append(Reason("PARENTS", f"It waits for {left} jobs it depends on.", {"parents": left}))
+        reasons.append(Reason("PARENTS", f"It waits for {_jobs(left)} it depends on.", {"parents": left}))
     if facts["run_at"]:
         until = iso(int(facts["run_at"]))
         reasons.append(Reason("DELAYED", f"It is not due before {until}.", {"until": until}))
@@ -57,7 +57,7 @@ def _limits(facts: dict[str, str]) -> list[Reason]:
         reasons.append(
             Reason(
                 "QUEUE_LIMIT",
-                f"The queue runs {reached} jobs, as many as its concurrency allows.",
+                f"The queue runs {_jobs(reached)}, as many as its concurrency allows.",
                 {"active": reached, "limit": int(facts["queue_limit"])},
             )
         )
@@ -65,7 +65,7 @@ def _limits(facts: dict[str, str]) -> list[Reason]:
         reasons.append(
             Reason(
                 "KEY_LIMIT",
-                f"{reached} jobs of its concurrencyKey run, as many as concurrencyPerKey allows.",
+                f"Its concurrencyKey runs {_jobs(reached)}, as many as concurrencyPerKey allows.",
                 {"active": reached, "limit": int(facts["key_limit"])},
             )
         )
@@ -75,7 +75,7 @@ def _limits(facts: dict[str, str]) -> list[Reason]:
             reasons.append(
                 Reason(
                     "APPLICATION_LIMIT",
-                    f"The application runs {busy} jobs of the {limit} that its maxConcurrentJobs allows.",
+                    f"The application runs {_jobs(busy)} of the {limit} that its maxConcurrentJobs allows.",
                     {"active": busy, "limit": limit},
                 )
             )
@@ -84,7 +84,7 @@ def _limits(facts: dict[str, str]) -> list[Reason]:
         reasons.append(
             Reason(
                 "RATE_LIMIT",
-                f"The queue has started {reached} jobs in its period; the next may start at {until}.",
+                f"The queue has started {_jobs(reached)} in its period; the next may start at {until}.",
                 {"started": reached, "max": int(facts["rate_max"]), "until": until},
             )
         )
@@ -103,8 +103,14 @@ def _workers(facts: dict[str, str]) -> list[Reason]:
         )
     if facts["ahead"] and int(facts["ahead"]):
         ahead = int(facts["ahead"])
-        reasons.append(Reason("JOBS_AHEAD", f"{ahead} jobs are ahead of it.", {"ahead": ahead}))
+        least = "At least " if facts["key"] else ""  # keys take turns
+        verb = "is" if ahead == 1 else "are"
+        reasons.append(Reason("JOBS_AHEAD", f"{least}{_jobs(ahead)} {verb} ahead of it.", {"ahead": ahead}))
     return reasons
+
+
+def _jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"
 
 
 def _reached(facts: dict[str, str], used: str, limit: str) -> int:

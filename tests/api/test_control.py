@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.api.conftest import Api
+from tests.api.conftest import Api, World
 
 UNKNOWN = "0192f0c1-7b7e-7000-8000-000000000001"
 
@@ -119,3 +119,43 @@ def test_explain_names_what_holds_a_job_up(api: Api) -> None:
     api.post(f"/api/jobs/{first}/cancel")
     assert api.get(f"/api/jobs/{first}/explain").json["reasons"][0]["code"] == "CANCELLED"
     assert api.get(f"/api/jobs/{UNKNOWN}/explain").status_code == 404
+
+
+def reasons(api: Api, job_id: str) -> dict[str, dict[str, object]]:
+    """Code -> details of what holds a job up, those about workers left out."""
+    found = api.get(f"/api/jobs/{job_id}/explain").json["reasons"]
+    return {reason["code"]: reason["details"] for reason in found if reason["code"] != "NO_WORKER"}
+
+
+def test_every_limit_is_explained_with_its_numbers(world: World) -> None:
+    # given an application, a queue and a key that are all at their limits
+    api = world.application(max_concurrent_jobs=2)
+    limits = {"concurrency": 2, "concurrencyPerKey": 1, "rateLimit": {"max": 2, "perMs": 60_000}}
+    assert api.patch("/api/queues/q", limits).status_code == 200
+    keyed = {"options": {"concurrencyKey": "c"}}
+    started = [api.submit("q"), api.submit("q", **keyed)]
+    for job_id in started:
+        assert api.put(f"/api/jobs/{job_id}", {"status": "started"}).status_code == 200
+    # when one more of the key waits
+    found = reasons(api, api.submit("q", **keyed))
+    # then all of them are named
+    until = found["RATE_LIMIT"].pop("until")
+    assert until
+    assert found == {
+        "QUEUE_LIMIT": {"active": 2, "limit": 2},
+        "KEY_LIMIT": {"active": 1, "limit": 1},
+        "APPLICATION_LIMIT": {"active": 2, "limit": 2},
+        "RATE_LIMIT": {"started": 2, "max": 2},
+    }
+
+
+def test_jobs_ahead_are_those_of_the_queue_and_of_the_key(api: Api) -> None:
+    # given two jobs without key, two of one key and another one of that key
+    keyed = {"options": {"concurrencyKey": "c"}}
+    for more in ({}, {}, keyed, keyed):
+        api.submit("q", **more)
+    last = api.submit("q", **keyed)
+    # then at least four are ahead of it
+    assert reasons(api, last) == {"JOBS_AHEAD": {"ahead": 4}}
+    message = api.get(f"/api/jobs/{last}/explain").json["reasons"][-1]["message"]
+    assert message == "At least 4 jobs are ahead of it."

@@ -7,6 +7,9 @@ local queue = queue_load(job.q)
 local ahead
 if job.s == 'w' then
   ahead = call('ZRANK', job.k and key_waiting(queue, job.k) or queue.ring, job.n)
+  local turn = job.k and call('HGET', queue.turns, job.k)
+  local keys_ahead = turn and call('ZRANK', queue.ring, turn .. job.k)      -- none when the key is at its limit
+  if keys_ahead then ahead = ahead + keys_ahead end
 end
 local function known(n) return n and n ~= HUGE and int(n) or '' end
 -- the sliding log, read without pruning it
