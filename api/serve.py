@@ -16,6 +16,7 @@ from mech_queue.model import address
 from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.services import applications
 from mech_queue.store import Store
+from tasks import wakeups
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def make() -> Flask:
     log_config.configure(settings, "api")
     address.allow(settings.webhook_allowed_cidrs)
     store = Store.open(settings.redis_url)
+    wakeups.publish(store, settings)
     app = create_app(settings, store)
     runtime = runtime_of(app)
     stop = runtime.stopping

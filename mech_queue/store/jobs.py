@@ -57,8 +57,10 @@ class Jobs:
     def __init__(self, store: "Store") -> None:
         self._store = store
 
-    def _run(self, name: str, application_id: str, args: dict[str, Any], *, idempotent: bool = False) -> Any:
-        return self._store.scripts.run(name, application_id, args, idempotent=idempotent)
+    def _run(
+        self, name: str, application_id: str, args: dict[str, Any], *, idempotent: bool = False, alone: bool = False
+    ) -> Any:
+        return self._store.scripts.run(name, application_id, args, idempotent=idempotent, alone=alone)
 
     # -- submit ------------------------------------------------------------------------------
 
@@ -98,12 +100,13 @@ class Jobs:
 
     def get_many(self, application_id: str, job_ids: list[str]) -> list[JobRecord | None]:
         """Several jobs in one step (at most BATCH)."""
-        views = self._run("job_get", application_id, {"ids": [raw_id(job_id) for job_id in job_ids]}, idempotent=True)
+        args = {"ids": [raw_id(job_id) for job_id in job_ids]}
+        views = self._run("job_get", application_id, args, idempotent=True, alone=True)
         return [job_codec.record(view) if view else None for view in views]
 
     def search(self, application_id: str, args: dict[str, Any]) -> tuple[list[JobRecord], bytes, int]:
         """One bounded step; see job_search.lua for ``args``. Returns (jobs, cursor or b"", entries looked at)."""
-        views, cursor, looked = self._run("job_search", application_id, args, idempotent=True)
+        views, cursor, looked = self._run("job_search", application_id, args, idempotent=True, alone=True)
         return [job_codec.record(view) for view in views], cursor, looked
 
     def upcoming(
@@ -111,7 +114,7 @@ class Jobs:
     ) -> tuple[list[JobRecord], int]:
         """Waiting jobs as workers will get them, and how many places of the order they took."""
         args = {"queue": queue, "offset": offset, "limit": limit, "bytes": size}
-        views, shown = self._run("job_next", application_id, args, idempotent=True)
+        views, shown = self._run("job_next", application_id, args, idempotent=True, alone=True)
         return [job_codec.record(view) for view in views], shown
 
     def held(self, application_id: str) -> list[tuple[str, str, int]]:
@@ -154,7 +157,7 @@ class Jobs:
             "kind": kind,
         }
         args = {name: value for name, value in args.items() if value is not None}
-        runnable, rows = self._run("job_claim", application_id, args, idempotent=nonce is not None)
+        runnable, rows = self._run("job_claim", application_id, args, idempotent=nonce is not None, alone=limit > 10)
         jobs = [job_codec.claimed(row) for row in rows]
         for job in jobs:
             if job.parents:
@@ -164,7 +167,7 @@ class Jobs:
     def _results(self, application_id: str, packed: bytes) -> bytes:
         """16-byte ids -> a JSON object of their results (null where the job is gone or has none)."""
         ids = [packed[at : at + 16] for at in range(0, len(packed), 16)]
-        views = self._run("job_get", application_id, {"ids": ids}, idempotent=True)
+        views = self._run("job_get", application_id, {"ids": ids}, idempotent=True, alone=True)
         records = [job_codec.record(view) if view else None for view in views]
         members = [
             b'"%s":%s' % (job_id_text(job_id).encode(), (found.result if found else None) or b"null")

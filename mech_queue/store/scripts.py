@@ -22,6 +22,7 @@ from mech_queue.store import wakeups
 from mech_queue.store.connection import Lines, translated
 from mech_queue.store.keys import shard_of, shard_prefix
 from mech_queue.store.packing import pack
+from mech_queue.store.shared_line import SharedLine
 
 PROTOCOL = 1  # what this library speaks; a store says which range it takes
 WINDOW = 32  # wake-ups that may wait per queue
@@ -87,8 +88,9 @@ def joined(name: str, window: int = WINDOW) -> str:
 class Scripts:
     """Runs entry points by their hash, so that old and new processes coexist on one store."""
 
-    def __init__(self, client: "redis.Redis", window: int = WINDOW) -> None:
+    def __init__(self, client: "redis.Redis", window: int = WINDOW, *, shared_line: bool = False) -> None:
         self._lines = Lines(client)
+        self._shared: Lines | SharedLine = SharedLine(client) if shared_line else self._lines
         self._window = window
         self._loaded: dict[str, tuple[str, str]] = {}
         self.clock: Callable[[], int] | None = None  # tests only: unix ms instead of the store's time
@@ -110,24 +112,27 @@ class Scripts:
         *,
         idempotent: bool = False,
         shard: int | None = None,
+        alone: bool = False,
     ) -> Any:
         """Run one entry point and return its result.
 
         ``idempotent`` repeats it once after a lost connection or a timeout. ``shard`` is only for the
-        pseudo-application ``~`` of a shard. Raises Refusal, or StoreStopped when the store refuses this
+        pseudo-application ``~`` of a shard. ``alone``: on a connection of its own, since the answer may be
+        large and nobody else shall wait for its transfer. Raises Refusal, or StoreStopped when the store refuses this
         library's protocol.
         """
         sha, text = self._script(name)
         place = shard_prefix(shard_of(application_id) if shard is None else shard)
         now = self.clock() if self.clock else 0
         rest = (1, place, PROTOCOL, application_id, now, pack(args))
+        line = self._lines if alone else self._shared
         with translated():
             try:
-                answer = self._evaluate(sha, text, rest)
+                answer = self._evaluate(line, sha, text, rest)
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 if not idempotent:
                     raise
-                answer = self._evaluate(sha, text, rest)
+                answer = self._evaluate(line, sha, text, rest)
         if answer[0] == b"!":
             raise refusal(answer)
         if answer[0] and self.publish:
@@ -137,12 +142,14 @@ class Scripts:
     def close(self) -> None:
         """Close the idle connections."""
         self._lines.close()
+        self._shared.close()
 
-    def _evaluate(self, sha: str, text: str, rest: tuple[Any, ...]) -> Any:
+    @staticmethod
+    def _evaluate(line: Lines | SharedLine, sha: str, text: str, rest: tuple[Any, ...]) -> Any:
         try:
-            return self._lines.call("EVALSHA", sha, *rest)
+            return line.call("EVALSHA", sha, *rest)
         except redis.exceptions.NoScriptError:
-            return self._lines.call("EVAL", text, *rest)
+            return line.call("EVAL", text, *rest)
 
 
 def refusal(answer: list[bytes]) -> Refusal:

@@ -29,17 +29,21 @@ SCHEMA = 1  # of the records; release N reads N - 1
 class Store:
     """All nouns of the store, over one Redis client. Cheap to open, connects lazily, thread- and fork-safe."""
 
-    def __init__(self, client: "redis.Redis", url: str, window: int = WINDOW) -> None:
+    def __init__(self, client: "redis.Redis", url: str, window: int = WINDOW, *, shared_line: bool = False) -> None:
         self.redis: Any = client  # redis-py types answers as bytes | str; ours are bytes
         self.url = url
-        self.scripts = Scripts(client, window)
+        self.scripts = Scripts(client, window, shared_line=shared_line)
         self.store_id: str | None = None
         self.secrets_key: str | None = None  # SECRETS_KEY; the service's processes set it at their start
 
     @classmethod
-    def open(cls, url: str, *, window: int = WINDOW) -> "Store":
-        """A store at ``redis://``, ``rediss://`` or ``unix://``."""
-        return cls(connect(url), url, window)
+    def open(cls, url: str, *, window: int = WINDOW, shared_line: bool = False) -> "Store":
+        """A store at ``redis://``, ``rediss://`` or ``unix://``.
+
+        ``shared_line``: for a process with many threads that neither forks nor is interrupted by signals; their
+        calls go together over one connection.
+        """
+        return cls(connect(url), url, window, shared_line=shared_line)
 
     def blocking_client(self) -> "redis.Redis":
         """A client of its own for reads that wait on purpose (pub/sub)."""
