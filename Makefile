@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run docs test check format lint types imports containers pytest lock clean
+.PHONY: help run docs test check format lint types imports containers pytest fuzz lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ containers: $(VENV)/.dev ## docker-compose.yml against the compose schema, Docke
 
 pytest: $(VENV)/.dev ## all tests; PYTEST="tests/store -x" narrows them
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+fuzz: $(VENV)/.dev ## 10,000 random requests, and each border of each schema, against the API's own document
+	FUZZ_CASES=10000 $(BIN)/python -m pytest -n 2 tests/api/test_contract.py
 
 lock: $(VENV)/.dev ## choose exact versions anew (requirements*.lock)
 	$(BIN)/uv pip compile --quiet --upgrade $(COMPILE) -o requirements.lock

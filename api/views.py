@@ -81,11 +81,31 @@ def body_doc(schema: ma.Schema, example: Any = None, *, required: bool = True) -
     return {"requestBody": {"required": required, "content": {"application/json": content}}}
 
 
+_TIME = {"type": "string", "format": "date-time"}
+_ID = {"type": "string", "format": "uuid"}
+QUERY_SCHEMAS: dict[str, dict[str, Any]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    "wait": {"type": "number", "minimum": 0, "maximum": 30, "default": 0},
+    "active": {"type": "boolean"},
+    "order": {"enum": ["asc", "desc"]},
+    "jobId": _ID,
+    "subscriptionId": _ID,
+    **dict.fromkeys(("createdAfter", "createdBefore", "submittedAfter", "submittedBefore"), _TIME),
+}
+"""What the documented query names hold; those that are not here are plain strings."""
+
+
 def query_doc(*names: tuple[str, str]) -> dict[str, Any]:
     """For ``@blp.doc(**query_doc((name, description), …))``: query names that the route reads itself."""
     return {
         "parameters": [
-            {"in": "query", "name": name, "required": False, "description": text, "schema": {"type": "string"}}
+            {
+                "in": "query",
+                "name": name,
+                "required": False,
+                "description": text,
+                "schema": QUERY_SCHEMAS.get(name, {"type": "string"}),
+            }
             for name, text in names
         ]
     }

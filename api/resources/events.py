@@ -28,6 +28,7 @@ QUERY = (
 @blp.route("/api/events")
 @blp.doc(
     description="Server-sent events. `Last-Event-ID` resumes; `event: gap` says that older events are gone.",
+    responses={200: {"description": "The stream.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     **views.query_doc(*QUERY),
 )
 @requires(Scope.READ)

@@ -59,7 +59,11 @@ class Queue(Resource):
         return _answer(queues.get(store(), application_id(), queue))
 
     @requires(Scope.ADMIN)
-    @blp.doc(**body_doc(schemas.QueueSettingsSchema(), {"concurrency": 10, "rateLimit": {"max": 100, "perMs": 1000}}))
+    @blp.doc(
+        **body_doc(
+            schemas.QueueSettingsSchema(), {"concurrency": 10, "rateLimit": {"max": 100, "perMs": 1000}}, required=False
+        )
+    )
     @blp.response(200, schemas.QueueAnswerSchema())
     def patch(self, queue: str) -> Response:
         """Change settings of a queue (creates it)"""

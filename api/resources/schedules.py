@@ -78,14 +78,14 @@ class OneSchedule(Resource):
         return _answer(schedules.get(store(), application_id(), schedule_id))
 
     @requires(Scope.SUBMIT)
-    @blp.doc(**body_doc(schemas.SchedulePatchSchema(), {"cron": "0 3 * * *"}))
+    @blp.doc(**body_doc(schemas.SchedulePatchSchema(), {"cron": "0 3 * * *"}, required=False))
     @blp.response(200, schemas.ScheduleAnswerSchema())
     def put(self, schedule_id: str) -> Response:
         """Change the fields sent (as PATCH does)"""
         return _change(schedule_id, READ_ONLY)
 
     @requires(Scope.SUBMIT)
-    @blp.doc(**body_doc(schemas.SchedulePatchSchema(), {"limit": 10}))
+    @blp.doc(**body_doc(schemas.SchedulePatchSchema(), {"limit": 10}, required=False))
     @blp.response(200, schemas.ScheduleAnswerSchema())
     def patch(self, schedule_id: str) -> Response:
         """Change the fields sent; other times count from now"""

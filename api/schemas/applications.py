@@ -21,7 +21,7 @@ class RequestRateSchema(Schema):
     """Requests of one key: at most ``max`` in ``perMs``."""
 
     max = f.Integer(required=True, validate=Range(1, MOST))
-    per_ms = f.Integer(validate=Range(1_000, 86_400_000), metadata=about("Default 60,000."))
+    per_ms = f.Integer(allow_none=True, validate=Range(1_000, 86_400_000), metadata=about("Default 60,000."))
 
 
 class SettingsSchema(Schema):
@@ -45,14 +45,14 @@ class ApplicationBodySchema(Schema):
     """A new application."""
 
     name = f.String(required=True, validate=NAME)
-    settings = f.Nested(SettingsSchema())
+    settings = f.Nested(SettingsSchema(), allow_none=True)
 
 
 class ApplicationPatchSchema(Schema):
     """Changes; settings are merged."""
 
     name = f.String(validate=NAME)
-    settings = f.Nested(SettingsSchema())
+    settings = f.Nested(SettingsSchema(), allow_none=True)
 
 
 class KeyBodySchema(Schema):
@@ -61,18 +61,21 @@ class KeyBodySchema(Schema):
     name = f.String(validate=NAME, allow_none=True)
     scopes = f.List(
         f.String(validate=OneOf(SCOPES)),
+        allow_none=True,
         validate=Length(1),
         metadata=about(f"Default: {', '.join(sorted(DEFAULT_SCOPES))}."),
     )
     expires_in_seconds = f.Integer(validate=Range(1), allow_none=True)
     replaces = f.String(allow_none=True, metadata=about("Id of an older key, which stops after overlapSeconds."))
-    overlap_seconds = f.Integer(validate=Range(0), metadata=about("Default 86,400."))
+    overlap_seconds = f.Integer(allow_none=True, validate=Range(0), metadata=about("Default 86,400."))
 
 
 class OverlapSchema(Schema):
     """How long the old secret signs along."""
 
-    overlap_seconds = f.Integer(validate=Range(0, MAX_OVERLAP_S), metadata=about("Default 86,400; at most a week."))
+    overlap_seconds = f.Integer(
+        allow_none=True, validate=Range(0, MAX_OVERLAP_S), metadata=about("Default 86,400; at most a week.")
+    )
 
 
 class KeySchema(Schema):

@@ -26,13 +26,19 @@ QUEUE_FIELD: dict[str, Any] = {
 }
 
 
-class BackoffSchema(Schema):
-    """Pause before a retry."""
+_MS = {"type": ["integer", "null"], "minimum": 0}
+_BACKOFF = {
+    "type": {"enum": ["exponential", "fixed", None], "default": "exponential"},
+    "delay": {**_MS, "description": "First pause in ms."},
+    "maxDelay": {**_MS, "description": "Longest pause in ms."},
+    "jitter": {"type": ["number", "null"], "minimum": 0, "maximum": 1, "description": "Share that is random."},
+}
 
-    type = f.String(validate=OneOf(["exponential", "fixed"]), load_default="exponential")
-    delay = f.Integer(validate=Range(0), metadata=about("First pause in ms."))
-    max_delay = f.Integer(validate=Range(0), allow_none=True, metadata=about("Longest pause in ms."))
-    jitter = f.Float(validate=Range(0, 1), metadata=about("Share of the pause that is random."))
+
+def backoff_field(description: str) -> f.Raw:
+    """The pause before a retry: an object, or a number of ms."""
+    whole = {"type": "object", "properties": _BACKOFF, "additionalProperties": False}
+    return f.Raw(allow_none=True, metadata={**about(description), "anyOf": [whole, _MS]})
 
 
 class OptionsSchema(Schema):
@@ -42,7 +48,7 @@ class OptionsSchema(Schema):
     delay = f.Integer(validate=Range(0), metadata=about("Not before this many ms from now."))
     run_at = f.DateTime(metadata=about("Not before this time. Not together with delay."))
     attempts = f.Integer(validate=Range(1, MAX_ATTEMPTS), metadata=about("Total tries; default DEFAULT_JOB_ATTEMPTS."))
-    backoff = f.Nested(BackoffSchema(), metadata=about("An object, or a number of ms."))
+    backoff = backoff_field("Pause before a retry: an object, or a number of ms.")
     timeout = f.Integer(validate=Range(1), metadata=about("Longest run of one attempt in ms."))
     expires_in = f.Integer(validate=Range(1), metadata=about("Fail it (EXPIRED) if nobody started it within these ms."))
     max_stalls = f.Integer(validate=Range(0, MAX_STALLS), metadata=about("Leases it may lose; default 3."))
@@ -98,6 +104,7 @@ class ItemResultSchema(Schema):
 
     success = f.Boolean(required=True)
     job_id = f.String()
+    deduplicated = f.Boolean(metadata=about("Another job with this dedupeKey was there already."))
     error = f.String()
     code = f.String()
     details = f.Dict()

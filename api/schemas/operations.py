@@ -14,7 +14,7 @@ class ActionsSchema(Schema):
 
     action = f.String(required=True, validate=OneOf(["retry", "cancel", "delete", "promote"]))
     filter = f.Dict(required=True, metadata=about("Names and values as in the query of GET /api/jobs."))
-    dry_run = f.Boolean(load_default=False, metadata=about("Only count."))
+    dry_run = f.Boolean(allow_none=True, load_default=False, metadata=about("Only count."))
 
 
 class ActionsAnswerSchema(Schema):

@@ -3,7 +3,7 @@
 import marshmallow as ma
 
 from api.schemas.base import Schema
-from api.schemas.jobs import BackoffSchema, about
+from api.schemas.jobs import about, backoff_field
 
 f = ma.fields
 Range, Length = ma.validate.Range, ma.validate.Length
@@ -40,7 +40,7 @@ class QueueSettingsSchema(Schema):
         allow_none=True, validate=LEASE, metadata=about("Of a tokenless started; default 1,800.")
     )
     attempts = f.Integer(allow_none=True, validate=Range(1, 1000), metadata=about("For jobs that do not say."))
-    backoff = f.Nested(BackoffSchema(), allow_none=True, metadata=about("For jobs that do not say."))
+    backoff = backoff_field("For jobs that do not say.")
     retention = f.Nested(RetentionSchema(), allow_none=True)
     paused = f.Boolean(allow_none=True)
 
@@ -103,11 +103,15 @@ class PurgedSchema(Schema):
 class ClaimSchema(Schema):
     """How many jobs, and how long to wait for the first."""
 
-    limit = f.Integer(validate=Range(1, 100), load_default=1)
-    wait = f.Float(validate=Range(0, 30), metadata=about("Seconds to wait when there is nothing."))
-    lease_seconds = f.Integer(validate=LEASE)
-    worker_id = f.String(validate=Length(1, 255))
-    nonce = f.String(validate=Length(1, 255), metadata=about("Repeat a claim whose answer was lost with the same."))
+    limit = f.Integer(allow_none=True, validate=Range(1, 100), load_default=1)
+    wait = f.Float(allow_none=True, validate=Range(0, 30), metadata=about("Seconds to wait when there is nothing."))
+    lease_seconds = f.Integer(allow_none=True, validate=LEASE)
+    worker_id = f.String(allow_none=True, validate=Length(1, 255))
+    nonce = f.String(
+        allow_none=True,
+        validate=Length(1, 255),
+        metadata=about("Repeat a claim whose answer was lost with the same."),
+    )
 
 
 class ManyClaimSchema(ClaimSchema):

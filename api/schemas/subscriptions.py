@@ -16,16 +16,18 @@ OneOf, Range, Length = ma.validate.OneOf, ma.validate.Range, ma.validate.Length
 class FiltersSchema(Schema):
     """All that are given must hold."""
 
-    queues = f.List(f.String(), validate=Length(0, MAX_VALUES), metadata=about("Names, compared literally."))
-    statuses = f.List(f.String(validate=OneOf(EVENT_NAMES[:-1])), metadata=about("Names of events."))
-    metadata = f.Dict(keys=f.String(), metadata=about('Compared by JSON type: 3 is not "3".'))
+    queues = f.List(
+        f.String(), validate=Length(0, MAX_VALUES), allow_none=True, metadata=about("Names, compared literally.")
+    )
+    statuses = f.List(f.String(validate=OneOf(EVENT_NAMES[:-1])), allow_none=True, metadata=about("Names of events."))
+    metadata = f.Dict(keys=f.String(), allow_none=True, metadata=about('Compared by JSON type: 3 is not "3".'))
 
 
 class RetryConfigSchema(Schema):
     """Wait ``backoffMs`` · 2^(n-1) after failure n, at most a day, ± 20 %."""
 
-    max_attempts = f.Integer(validate=Range(1, MAX_ATTEMPTS), metadata=about("Default 10."))
-    backoff_ms = f.Integer(validate=Range(1, MAX_DELAY_MS), metadata=about("Default 5,000."))
+    max_attempts = f.Integer(allow_none=True, validate=Range(1, MAX_ATTEMPTS), metadata=about("Default 10."))
+    backoff_ms = f.Integer(allow_none=True, validate=Range(1, MAX_DELAY_MS), metadata=about("Default 5,000."))
 
 
 class SubscriptionPatchSchema(Schema):
@@ -36,7 +38,7 @@ class SubscriptionPatchSchema(Schema):
     events = f.List(f.String(validate=OneOf(EVENT_NAMES)), validate=Length(1), metadata=about("Names, or *."))
     filters = f.Nested(FiltersSchema(), allow_none=True)
     description = f.String(allow_none=True, validate=Length(0, MAX_DESCRIPTION))
-    method = f.String(validate=OneOf(METHODS), metadata=about("Default POST."))
+    method = f.String(allow_none=True, validate=OneOf(METHODS), metadata=about("Default POST."))
     headers = f.Dict(
         keys=f.String(),
         values=f.String(),
@@ -46,7 +48,7 @@ class SubscriptionPatchSchema(Schema):
     retry_config = f.Nested(
         RetryConfigSchema(), allow_none=True, metadata=about("Default: ten attempts in three days.")
     )
-    active = f.Boolean()
+    active = f.Boolean(allow_none=True)
 
 
 class SubscriptionBodySchema(SubscriptionPatchSchema):
