@@ -46,6 +46,11 @@ def options(settings: Settings) -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": BROKER_TIMEOUT_S,
         }
+    if url.startswith("amqp"):
+        chosen["broker_heartbeat"] = BROKER_TIMEOUT_S
+        chosen["broker_transport_options"] = {"confirm_publish": True}
+    if url.startswith("amqps"):
+        chosen["broker_use_ssl"] = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
     if url.startswith("rediss"):
         chosen["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return chosen

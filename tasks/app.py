@@ -11,6 +11,8 @@ from celery import Celery, signals
 from config import celery as options
 from config import logging as logs
 from config.settings import load
+from mech_queue.celery.broker import is_amqp
+from mech_queue.celery.steps import PrefetchStep
 from tasks import process
 from tasks.queues import queues
 
@@ -18,7 +20,8 @@ settings = load()
 
 app = Celery("mech-queue", include=["tasks.matching", "tasks.delivery"])  # by name: the API never loads them
 app.conf.update(options.options(settings))
-app.conf.task_queues = queues()
+app.conf.task_queues = queues(is_amqp(app.connection_for_read()))
+app.steps["consumer"].add(PrefetchStep)
 
 _names = {"process": "celery"}
 

@@ -9,6 +9,7 @@ from tasks.app import app
 @app.task(name="mech_queue.deliver", **process.RETRY)
 def deliver(shard: int) -> None:
     """Send what may be sent in a shard, one after the other, for about a second."""
+    process.arrived("webhooks", shard)
     try:
         deliveries.deliver(process.Process.store, process.Process.sender, shard)
     except StoreStopped as stopped:

@@ -6,10 +6,12 @@ import signal
 import sys
 
 from config.settings import Settings
+from mech_queue.celery.publish import Publisher
 from mech_queue.model import address
 from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.outbound import Sender
 from mech_queue.store import Store
+from tasks import wakeups
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Process:
 
     store: Store
     sender: Sender
+    publisher: Publisher | None
 
 
 def start(settings: Settings) -> None:
@@ -40,6 +43,7 @@ def start(settings: Settings) -> None:
     Process.store.deliveries.slots = settings.endpoint_slots
     ca_file = settings.webhook_ca_file or None
     Process.sender = Sender(policy, total_s=settings.webhook_timeout_seconds, ca_file=ca_file)
+    Process.publisher = wakeups.publish(Process.store, settings)
     try:
         Process.store.greet(initialise=True)
     except StoreStopped as stopped:
@@ -52,7 +56,15 @@ def start(settings: Settings) -> None:
 def stop() -> None:
     """Close everything."""
     Process.sender.close()
+    if Process.publisher:
+        Process.publisher.close()
     Process.store.close()
+
+
+def arrived(stage: str, shard: int) -> None:
+    """A wake-up is here: another broker than the store has one less."""
+    if Process.publisher:
+        Process.publisher.arrived(f"{stage}.{shard:02d}")
 
 
 def refused(stopped: StoreStopped) -> None:

@@ -16,6 +16,7 @@ from config.settings import Settings, load
 from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.services import maintenance
 from mech_queue.store import Store
+from tasks import wakeups
 
 PAUSE_S = 0.05
 """Between two ticks that found nothing to do: the precision of delays."""
@@ -29,9 +30,9 @@ log = structlog.stdlib.get_logger("scheduler")
 class Scheduler:
     """The loop. ``stop`` may be called from anywhere, also from a signal handler."""
 
-    def __init__(self, store: Store, retention: dict[str, int]) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._retention = retention
+        self._settings = settings
         self._stopping = False
         self._pause = threading.Event()
         self._backoff_s = 0.0
@@ -52,7 +53,8 @@ class Scheduler:
         log.info("scheduler ended")
 
     def _greet(self) -> int:
-        self._store.greet(initialise=True, retention=self._retention)
+        elsewhere = wakeups.elsewhere(self._settings)
+        self._store.greet(initialise=True, retention=self._settings.retention, counts_wakeups=elsewhere)
         return 1
 
     def _tick(self) -> int:
@@ -87,12 +89,15 @@ class Scheduler:
 def run(settings: Settings) -> None:
     """Run one scheduler until SIGTERM or SIGINT."""
     store = Store.open(settings.redis_url)
-    scheduler = Scheduler(store, settings.retention)
+    publisher = wakeups.publish(store, settings)
+    scheduler = Scheduler(store, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, scheduler.stop)
     try:
         scheduler.run()
     finally:
+        if publisher:
+            publisher.close()
         store.close()
 
 

@@ -5,11 +5,13 @@ A refused worker that went on consuming would eat the wake-ups of newer workers.
 """
 
 import threading
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 
+from mech_queue.celery.broker import is_amqp, wakeup_queue
 from mech_queue.celery.held import Place
 from mech_queue.services import applications, queues
 
@@ -23,6 +25,14 @@ REFUSED_LOOK_S = 1.0
 APPLICATIONS_PER_PAGE = 100
 MASTER = "master"
 """The built-in application, which lists leave out."""
+
+
+def define_queues(app: Any, names: Iterable[str]) -> None:
+    """Tell Celery how queues of wake-ups are declared, where the broker has kinds of queues; others are left alone."""
+    if is_amqp(app.connection_for_read()):
+        for name in names:
+            if name.startswith(WAKE_UP_PREFIX):
+                app.amqp.queues.add(wakeup_queue(name))
 
 
 class Consumers:
@@ -43,7 +53,7 @@ class Consumers:
             self._cancel_all()
             return
         for name in sorted(self._known):
-            self._consumer.add_task_queue(name)
+            self._consume(name)
         self._thread = threading.Thread(target=self._run, args=(self._stop,), daemon=True, name="mech-queue-queues")
         self._thread.start()
 
@@ -102,7 +112,11 @@ class Consumers:
             self._known.difference_update(names)  # between two connections; the next look finds them again
             return
         for name in names:
-            self._consumer.add_task_queue(name)
+            self._consume(name)
+
+    def _consume(self, name: str) -> None:
+        define_queues(self._consumer.app, [name])
+        self._consumer.add_task_queue(name)
 
     def _cancel_all(self) -> None:
         consumer = self._consumer.task_consumer

@@ -46,7 +46,7 @@ def install(
         raise RuntimeError("a wake-up is served by its strategy and never runs as a task")
 
     celery.steps["worker"].add(steps.TasksStep)
-    celery.steps["consumer"].add(steps.JobsStep)
+    celery.steps["consumer"].update((steps.PrefetchStep, steps.JobsStep))
     signals.connect()
     steps.connect()
     return app

@@ -1,12 +1,14 @@
 """What one process of a Celery app with mech-queue shares: options, the store, the gate, running jobs."""
 
 import weakref
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 
 from mech_queue.celery.gate import Gate
 from mech_queue.celery.options import Options
+from mech_queue.celery.publish import Publisher
 from mech_queue.celery.running import RunningJobs
 from mech_queue.celery.slots import SlotReleaser
 from mech_queue.store import Store
@@ -22,8 +24,11 @@ _runtimes: "weakref.WeakKeyDictionary[Any, Runtime]" = weakref.WeakKeyDictionary
 class Runtime:
     """One per Celery app and process; a forked pool process inherits it (the store reconnects by itself).
 
-    ``refused``: the store's sentence when it serves this library version no longer.
+    ``refused``: the store's sentence when it serves this library version no longer. ``publisher``, there as soon
+    as the store is open: sends wake-ups where another broker than the store carries them.
     """
+
+    publisher: Publisher
 
     def __init__(self, app: "Celery", options: Options) -> None:
         self.app = app
@@ -32,14 +37,13 @@ class Runtime:
         self.running = RunningJobs()
         self.slots = SlotReleaser()
         self.gate = Gate(lambda: self.store, options, self.refuse)
-        self._store: Store | None = None
 
-    @property
+    @cached_property
     def store(self) -> Store:
         """The store, opened at first use: importing an app must not need a server."""
-        if self._store is None:
-            self._store = Store.open(self.options.store_url or self._broker_url())
-        return self._store
+        store = Store.open(self.options.store_url or self._broker_url())
+        self.publisher = Publisher(store, self.app.connection_for_write)
+        return store
 
     def _broker_url(self) -> str:
         url = str(self.app.conf.broker_url or "")

@@ -5,10 +5,13 @@ from typing import Any
 
 from celery import bootsteps, signals
 from celery.utils.log import get_logger
+from celery.utils.text import str_to_list
 from celery.worker import state as worker_state
+from celery.worker.consumer.tasks import Tasks
 from kombu.utils.compat import detect_environment
 
-from mech_queue.celery.consumers import Consumers
+from mech_queue.celery.broker import is_amqp
+from mech_queue.celery.consumers import Consumers, define_queues
 from mech_queue.celery.endings import error_json
 from mech_queue.celery.flush import count_running_slots, ids_in_pool, keep_sent_jobs
 from mech_queue.celery.leases import LeaseThread
@@ -27,13 +30,14 @@ def connect() -> None:
     signals.worker_shutdown.connect(give_back_all, weak=False, dispatch_uid="mech_queue.give_back_all")
 
 
-def before_start(instance: Any = None, conf: Any = None, **_: Any) -> None:
+def before_start(instance: Any = None, conf: Any = None, options: Any = None, **_: Any) -> None:
     """A worker is about to start: is it welcome at the store, and does it prefetch too much?"""
     if not installed(instance.app):
         return
     runtime = runtime_of(instance.app)
     try:
         _greet(runtime)
+        _compare_brokers(runtime)
     except StoreStopped as stopped:
         print(stopped, file=sys.stderr)
         raise SystemExit(1) from None
@@ -42,6 +46,7 @@ def before_start(instance: Any = None, conf: Any = None, **_: Any) -> None:
         raise SystemExit(1) from None
     except Refusal as refusal:  # the worker may come up before its store
         logger.warning("The store does not answer yet: %s", refusal)
+    define_queues(instance.app, str_to_list((options or {}).get("queues")) or ())
     _take_only_what_runs(conf)
 
 
@@ -54,6 +59,16 @@ def _greet(runtime: Runtime) -> None:
     except Refusal as refusal:
         if refusal.code is not Code.NOT_FOUND:
             raise
+
+
+def _compare_brokers(runtime: Runtime) -> None:
+    """Wake-ups go through one broker; a worker at another one would wait for ever, and not say why."""
+    redis_broker = not is_amqp(runtime.app.connection_for_read())
+    if runtime.store.counts_wakeups():
+        if runtime.app.conf.broker_url == runtime.store.url:
+            logger.error("The service sends wake-ups through another broker (its BROKER_URL): this app needs the same.")
+    elif not redis_broker:
+        logger.error("The service sends wake-ups through its store; this app has another broker. Set BROKER_URL there.")
 
 
 def _take_only_what_runs(conf: Any) -> None:
@@ -75,6 +90,20 @@ class TasksStep(bootsteps.Step):
         for task in worker.app.tasks.values():
             adapt(task)
         super().__init__(worker)
+
+
+class PrefetchStep(bootsteps.Step):
+    """Consumer step: the prefetch count holds for each queue by itself, since RabbitMQ lets a quorum queue have
+    no other. (What Celery does when it sees such a queue, see broker.py.)"""
+
+    requires = (Tasks,)
+
+    def create(self, consumer: Any) -> None:
+        """Before the first connection."""
+        if is_amqp(consumer.app.connection_for_read()):
+            for step in consumer.steps:
+                if isinstance(step, Tasks):
+                    step.qos_global = lambda _: False
 
 
 class JobsStep(bootsteps.StartStopStep):
@@ -128,6 +157,11 @@ def give_back_all(sender: Any = None, **_: Any) -> None:
     if app is None or not installed(app):
         return
     runtime = runtime_of(app)
+    _give_back(runtime)
+    runtime.publisher.close()
+
+
+def _give_back(runtime: Runtime) -> None:
     for request in runtime.running.take_all():
         if request.time_start is None:
             state = request.close(Report(request.id, "release"))

@@ -13,7 +13,7 @@ from celery.worker import state as worker_state
 from mech_queue.celery.held import Place
 from mech_queue.celery.runtime import runtime_of
 from mech_queue.celery.wake import WakeRequest
-from mech_queue.store.wakeups import FORMAT
+from mech_queue.store.wakeups import COUNTED, FORMAT
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -35,6 +35,8 @@ def strategy(task: Any, app: "Celery", consumer: Any, **_: Any) -> Callable[...,
             _complain_once(message.headers.get(HEADER))
             ack(logger, consumer.connection_errors)
             return
+        if message.headers.get(COUNTED):
+            runtime.publisher.arrived(place.broker_queue)
         request = WakeRequest(
             runtime,
             consumer,

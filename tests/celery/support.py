@@ -57,6 +57,11 @@ class Shop:
             with contextlib.suppress(Refusal, StoreStopped):
                 maintenance.tick(self.store)
 
+    def stop_ticking(self) -> None:
+        """No scheduler from now on."""
+        self._closing.set()
+        self._ticker.join()
+
     def worker(self, pool: str = "prefork", concurrency: int = 2, *options: str, **environment: str) -> "Worker":
         """Start a worker and wait until it is ready."""
         worker = Worker(self, pool, concurrency, options, environment)
@@ -139,8 +144,7 @@ class Shop:
         """Stop the workers, the ticks and the store."""
         for worker in self.workers:
             worker.kill()
-        self._closing.set()
-        self._ticker.join()
+        self.stop_ticking()
         self.store.close()
         self.folder.cleanup()
 
