@@ -62,17 +62,18 @@ def get(call: Call) -> Answer:
 
 
 def _wait_for_end(call: Call, record: JobRecord, wait_s: float) -> tuple[JobRecord, Headers]:
-    """Watch first, then look, then wait: no end can slip through between."""
+    """Watch first, then look, then wait: no end can slip through between. Raises NOT_FOUND when it is removed."""
     waiters = call.runtime.waiters
     if waiters.full():
         return record, [("Retry-After", "1")]
     until = time.monotonic() + wait_s
     with waiters.end(call.application_id, record.id) as watch:
         while True:
+            late = time.monotonic() >= until
             record = jobs.get(call.store, call.application_id, record.id)
-            ended = record.state.ended or call.runtime.stopping.is_set()
-            if ended or not watch.wait(until - time.monotonic()):
+            if late or record.state.ended or call.runtime.stopping.is_set():
                 return record, []
+            watch.wait(until - time.monotonic())
 
 
 def wait_of(query: dict[str, str]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from api.app import runtime_of
+from mech_queue.services import maintenance
 from tests.api.conftest import Api, World
 from tests.support import wait_until
 
@@ -125,6 +126,29 @@ def test_get_with_wait_answers_when_the_job_ends(api: Api, world: World) -> None
     api.put(f"/api/jobs/{job_id}", {"status": "completed", "result": 5})
     thread.join(10)
     assert found[0]["job"]["result"] == 5  # type: ignore[index]
+
+
+def test_get_with_wait_shows_the_job_as_it_is_when_the_time_is_up(api: Api, world: World) -> None:
+    job_id = api.submit()
+    found, thread = _in_background(api, world, f"/api/jobs/{job_id}?wait=0.7", None)
+    wait_until(lambda: runtime_of(world.app).waiters._waiting)
+    api.put(f"/api/jobs/{job_id}", {"status": "progress", "progress": 50})
+    thread.join(10)
+    assert (found[0]["job"]["status"], found[0]["job"]["progress"]) == ("active", 50)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("removal", ["purge", "delete"])
+def test_get_with_wait_is_404_as_soon_as_the_job_is_removed(api: Api, world: World, removal: str) -> None:
+    job_id = api.submit("q")
+    found, thread = _in_background(api, world, f"/api/jobs/{job_id}?wait=25", None)
+    wait_until(lambda: runtime_of(world.app).waiters._waiting)
+    if removal == "purge":
+        api.post("/api/queues/q/purge")
+        maintenance.tick(world.store)
+    else:
+        api.delete(f"/api/jobs/{job_id}")
+    thread.join(10)
+    assert [answer["code"] for answer in found] == ["NOT_FOUND"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("wait", ["31", "-1", "x", "", "1.", ".5", "1e1", "٣", "nan", "0.0000000001"])

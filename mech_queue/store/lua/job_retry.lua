@@ -17,6 +17,7 @@ for i, id in ipairs(args.ids) do
     for _, field in ipairs({'f', 'b', 'un', 'l', 'h', 'w', 'te', 'ts', 'th', 'g', 'pc'}) do job:set(field, false) end
     call('HDEL', P .. 'x:' .. id, 'e', 'c', 'r', 'p')
     call('ZREM', P .. 'end', id)
+    if job:option('dedupe') then call('SET', P .. 'dedupe:' .. job:option('dedupe'), id, 'NX') end
     wait_in_ring(job, queue_load(job.q), 'retry')
     event(job, 'retrying')
     job:save()

@@ -179,6 +179,14 @@ local function retire(job, queue, to)
   if most and kept > most then due_at('due', now, 'n' .. to .. queue.name) end
 end
 
+-- its dedupe key is free again; with a dedupeTtl it holds on after the end
+local function free_dedupe(job)
+  local key = job:option('dedupe') and P .. 'dedupe:' .. job:option('dedupe')
+  if key and call('GET', key) == job.id and (not job.te or call('PTTL', key) < 0) then call('DEL', key) end
+end
+
+local function tell_waiters(job) call('PUBLISH', 'mq:wake:' .. SHARD, 'j' .. APP_ID .. '\0' .. job.id) end
+
 -- the last transition of a job; it must have left its ring or its lease already
 local function finish(job, queue, action, to, kind, extra)
   local was_active = job.s == 'a'
@@ -189,11 +197,10 @@ local function finish(job, queue, action, to, kind, extra)
   sample(queue)
   count(P .. 'm:' .. queue.name, STATE_NAMES[to], 1)
   if was_active then observe(queue, 'run', now - job:number('ts')) end
-  local dedupe = job:option('dedupe')
-  if dedupe and call('GET', P .. 'dedupe:' .. dedupe) == job.id then call('DEL', P .. 'dedupe:' .. dedupe) end
+  free_dedupe(job)
   if kind then event(job, kind, extra) end
   if call('EXISTS', P .. 'children:' .. job.id) == 1 then due_at('due', now, 'c' .. job.id) end
-  call('PUBLISH', 'mq:wake:' .. SHARD, 'j' .. APP_ID .. '\0' .. job.id)
+  tell_waiters(job)
 end
 
 local function backoff_ms(job, queue, failures, random)
@@ -280,8 +287,8 @@ local function remove(job)
   call('ZREM', P .. 'ix', 's' .. job.s .. job.q .. '\0' .. job.n, 't' .. (job.t or '') .. '\0' .. job.n)
   call('ZREM', P .. 'all', job.id)
   call('ZREM', P .. 'end', job.id)
-  local dedupe = job:option('dedupe')
-  if dedupe and call('GET', P .. 'dedupe:' .. dedupe) == job.id then call('DEL', P .. 'dedupe:' .. dedupe) end
+  free_dedupe(job)
+  if not job.te then tell_waiters(job) end
   call('UNLINK', P .. 'd:' .. job.id, P .. 'j:' .. job.id, P .. 'x:' .. job.id, P .. 'logs:' .. job.id)
   if APP_ID == '~' then call('UNLINK', P .. 'body:' .. job.id, P .. 'at:' .. job.id) end      -- lib/delivery
   tally(queue_load(job.q), job.s, -1)

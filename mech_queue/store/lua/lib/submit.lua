@@ -5,12 +5,11 @@
 --@include lib/job
 local function refuse(code, sentence) return {'!', code, sentence} end
 
+-- the job that has the key, and its id; with a dedupeTtl also one that has ended, or is gone by now
 local function duplicate_of(spec)
   local id = call('GET', P .. 'dedupe:' .. spec.dedupe)
   local job = id and job_load(id)
-  if not job then return nil end
-  if not spec.dedupe_ttl and (job.s == 'c' or job.s == 'f' or job.s == 'x') then return nil end
-  return job
+  if id and (spec.dedupe_ttl or (job and not job.te)) then return id, job end
 end
 
 -- the waiting job takes the place of the new one: its data (replace), or only its time (extend)
@@ -46,10 +45,13 @@ local function submit(spec)
   local queue = queue_load(spec.q)
   if queue.draining then return refuse('QUEUE_DRAINING', 'The queue takes no new jobs: it is being drained.') end
   if spec.dedupe then
-    local first = duplicate_of(spec)
-    if first then
-      if spec.debounce and (first.s == 'w' or first.s == 'd') then debounce(first, spec, queue_load(first.q)) first:save() end
-      return {1, first.id}
+    local id, first = duplicate_of(spec)
+    if id then
+      if first and spec.debounce and (first.s == 'w' or first.s == 'd') then
+        debounce(first, spec, queue_load(first.q))
+        first:save()
+      end
+      return {1, id}
     end
   end
   if app.backlog >= app.max_waiting then
