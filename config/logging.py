@@ -7,6 +7,7 @@ its id with ``bind_request``; every line that the request causes then carries it
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ _NOISY = ("urllib3", "kombu", "amqp", "tornado.access", "asyncio", "celery.worke
 def configure(settings: Settings, process: str) -> None:
     """Set up logging of this process; ``process`` (api, webhooks, scheduler …) stands in every line."""
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _with_request,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,14 +54,24 @@ def configure(settings: Settings, process: str) -> None:
         logging.getLogger("config").warning(sentence)
 
 
-def bind_request(request_id: str, **fields: str) -> None:
-    """Put the request id (and more) into every line of this thread until ``unbind_request``."""
-    structlog.contextvars.bind_contextvars(request_id=request_id, **fields)
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+def bind_request(request_id: str) -> None:
+    """Put the request id into every line of this thread until ``unbind_request``."""
+    _request_id.set(request_id)
 
 
 def unbind_request() -> None:
     """Forget what ``bind_request`` bound."""
-    structlog.contextvars.clear_contextvars()
+    _request_id.set(None)
+
+
+def _with_request(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    request_id = _request_id.get()
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
 
 
 def _for_people(settings: Settings) -> bool:

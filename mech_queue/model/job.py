@@ -214,12 +214,12 @@ class JobRecord:
     data: bytes
     metadata: bytes
     webhooks: dict[str, str]
-    priority: int
-    attempt: int
     max_attempts: int
-    failures: int
-    stalls: int
     submitted_ms: int
+    priority: int = 0
+    attempt: int = 0
+    failures: int = 0
+    stalls: int = 0
     result: bytes | None = None
     error: bytes | None = None
     error_code: str | None = None

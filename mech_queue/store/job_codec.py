@@ -24,49 +24,53 @@ def webhooks_json(webhooks: dict[str, str]) -> bytes:
 
 def options_of(spec: JobSpec, dedupe: bytes | None) -> bytes | None:
     """The options that scripts need, packed; None when all are defaults."""
-    options: dict[str, Any] = {
-        "attempts": spec.attempts,
-        "timeout": spec.timeout_ms,
-        "expires": spec.expires_in_ms,
-        "stalls": spec.max_stalls,
-        "retention": spec.retention_seconds,
-        "dedupe": dedupe,
-        "orphan": "run" if spec.on_parent_failure == "run" else None,
-    }
+    options: dict[str, Any] = {}
+    for name, value in (
+        ("attempts", spec.attempts),
+        ("timeout", spec.timeout_ms),
+        ("expires", spec.expires_in_ms),
+        ("stalls", spec.max_stalls),
+        ("retention", spec.retention_seconds),
+        ("dedupe", dedupe),
+        ("orphan", "run" if spec.on_parent_failure == "run" else None),
+    ):
+        if value is not None:
+            options[name] = value
     if spec.backoff is not None:
         options["backoff"] = spec.backoff.type
         options["delay"] = spec.backoff.delay_ms
-        options["max_delay"] = spec.backoff.max_delay_ms
-        options["jitter"] = spec.backoff.jitter or None
-    given = {name: value for name, value in options.items() if value is not None}
-    return pack(given) if given else None
+        if spec.backoff.max_delay_ms is not None:
+            options["max_delay"] = spec.backoff.max_delay_ms
+        if spec.backoff.jitter:
+            options["jitter"] = spec.backoff.jitter
+    return pack(options) if options else None
 
 
 def packed(spec: JobSpec, job_id: bytes, parents: list[bytes], dedupe: bytes | None) -> dict[str, Any]:
     """One entry of ``args.jobs`` of job_submit.lua."""
     blob = pack([RECORD, spec.data, spec.metadata, webhooks_json(spec.webhooks), parents])
-    args: dict[str, Any] = {
-        "id": job_id,
-        "q": spec.queue,
-        "t": spec.task if spec.task and spec.task != spec.queue else None,
-        "p": spec.priority,
-        "k": spec.concurrency_key,
-        "o": options_of(spec, dedupe),
-        "i": hashes_of(spec.fields) or None,
-        "hk": webhook_mask(spec.webhooks),
-        "blob": blob,
-        "delay": spec.delay_ms,
-        "run_at": spec.run_at_ms,
-        "expires": spec.expires_in_ms,
-        "dedupe": dedupe,
-        "dedupe_ttl": spec.dedupe_ttl_ms,
-        "debounce": spec.debounce,
-        "parents": parents or None,
-        "on_parent": spec.on_parent_failure if parents else None,
-    }
+    args: dict[str, Any] = {"id": job_id, "q": spec.queue, "blob": blob}
+    for name, value in (
+        ("t", spec.task if spec.task != spec.queue else None),
+        ("p", spec.priority),
+        ("k", spec.concurrency_key),
+        ("o", options_of(spec, dedupe)),
+        ("i", hashes_of(spec.fields)),
+        ("hk", webhook_mask(spec.webhooks) if spec.webhooks else None),
+        ("delay", spec.delay_ms),
+        ("run_at", spec.run_at_ms),
+        ("expires", spec.expires_in_ms),
+        ("dedupe", dedupe),
+        ("dedupe_ttl", spec.dedupe_ttl_ms),
+        ("debounce", spec.debounce),
+        ("parents", parents),
+        ("on_parent", spec.on_parent_failure if parents else None),
+    ):
+        if value or value == 0:
+            args[name] = value
     if spec.debounce == "replace":
         args["data"], args["metadata"] = spec.data, spec.metadata
-    return {name: value for name, value in args.items() if value is not None}
+    return args
 
 
 def _blob(raw: bytes) -> tuple[bytes, bytes, bytes, list[bytes]]:
@@ -104,54 +108,52 @@ def claimed(row: list[Any]) -> ClaimedJob:
     )
 
 
+_NUMBERS = {
+    b"p": "priority",
+    b"a": "attempt",
+    b"f": "failures",
+    b"b": "stalls",
+    b"tr": "run_at_ms",
+    b"ts": "started_ms",
+    b"th": "heartbeat_ms",
+    b"te": "ended_ms",
+    b"v": "version",
+}
+_TEXTS = {b"t": "task", b"w": "worker_id", b"k": "concurrency_key"}
+_LATE = {b"d": "data", b"m": "metadata", b"r": "result", b"e": "error", b"p": "progress"}
+"""Fields of a job's hashes (lua/lib/job.lua) and of its record; most jobs have few of them."""
+
+
 def record(view: list[Any]) -> JobRecord:
     """A view of lua/lib/view.lua -> the record."""
     raw_id, field_pairs, blob, late_pairs, lease_ends, queue_attempts = view
     data, metadata, webhooks, parents = _blob(blob)
     fields, late = by_name(field_pairs), by_name(late_pairs)
-
-    def number(name: bytes) -> int | None:
-        value = fields.get(name)
-        return int(value) if value else None
-
-    def text(name: bytes) -> str | None:
-        value = fields.get(name)
-        return value.decode() if value else None
-
-    options = unpack(fields[b"o"]) if b"o" in fields else {}
-    sequence = int.from_bytes(fields[b"n"], "big")
-    queue = fields[b"q"].decode()
+    queue, sequence = fields[b"q"].decode(), int.from_bytes(fields[b"n"], "big")
+    found: dict[str, Any] = {"task": queue, "data": data, "metadata": metadata}
+    for name, value in fields.items():
+        if name in _NUMBERS:
+            found[_NUMBERS[name]] = int(value or 0)
+        elif name in _TEXTS and value:
+            found[_TEXTS[name]] = value.decode()
+    for name, value in late.items():
+        if name in _LATE:
+            found[_LATE[name]] = value
     hooks = late.get(b"w", webhooks)
-    code = late.get(b"c")
+    attempts = unpack(fields[b"o"]).get(b"attempts") if b"o" in fields else None
     return JobRecord(
         id=job_id_text(raw_id),
         queue=queue,
-        task=text(b"t") or queue,
         state=BY_LETTER[fields[b"s"].decode()],
         sequence=sequence,
-        data=late.get(b"d", data),
-        metadata=late.get(b"m", metadata),
-        webhooks=json.loads(hooks) if hooks else {},
-        priority=number(b"p") or 0,
-        attempt=number(b"a") or 0,
-        max_attempts=options.get(b"attempts") or int(queue_attempts or 1),
-        failures=number(b"f") or 0,
-        stalls=number(b"b") or 0,
         submitted_ms=sequence // 1024,
-        result=late.get(b"r"),
-        error=late.get(b"e"),
-        error_code=code.decode() if code else None,
-        progress=late.get(b"p"),
-        worker_id=text(b"w"),
-        run_at_ms=number(b"tr"),
-        started_ms=number(b"ts"),
-        heartbeat_ms=number(b"th"),
-        ended_ms=number(b"te"),
+        webhooks=json.loads(hooks) if hooks else {},
+        max_attempts=attempts or int(queue_attempts or 1),
+        error_code=late[b"c"].decode() if b"c" in late else None,
         lease_expires_ms=int(lease_ends) if lease_ends else None,
-        concurrency_key=text(b"k"),
-        version=number(b"v") or 0,
-        history=history(late.get(b"h", b"")),
+        history=history(late[b"h"]) if b"h" in late else [],
         depends_on=tuple(job_id_text(parent) for parent in parents),
+        **found,
     )
 
 
