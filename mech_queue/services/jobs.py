@@ -154,10 +154,14 @@ def retry(store: Store, application_id: str, job_id: str) -> State:
 
     def attempt() -> State | Refusal | None:
         answer = store.jobs.act("retry", application_id, [job_id])[0]
-        busy = isinstance(answer, Refusal) and "handed out" in answer.message
-        return None if busy else answer
+        return None if busy(answer) else answer
 
     return _state(_one([_patiently(attempt)]))
+
+
+def busy(answer: State | Refusal | None) -> bool:
+    """Whether a retry was refused only because the job's last events are unmatched, which takes a moment."""
+    return isinstance(answer, Refusal) and "handed out" in answer.message
 
 
 def delete(store: Store, application_id: str, job_id: str) -> None:

@@ -73,9 +73,10 @@ def step(store: Store, application_id: str, operation_id: str) -> None:
     page = search(store, application_id, _query(row))
     answers = jobs.act_many(store, application_id, _action(row["action"]), [job.id for job in page.jobs])
     failed = sum(isinstance(answer, Refusal) for answer in answers)
-    after = page.next_cursor or ""
-    finished = page.next_cursor is None
-    store.operations.book(application_id, operation_id, row["cursor"], after, len(answers) - failed, failed, finished)
+    done, after, finished = len(answers) - failed, page.next_cursor or "", page.next_cursor is None
+    if any(map(jobs.busy, answers)):  # the same page again, until none of them is
+        after, failed, finished = row["cursor"], 0, False
+    store.operations.book(application_id, operation_id, row["cursor"], after, done, failed, finished)
 
 
 def _action(name: str) -> Action:

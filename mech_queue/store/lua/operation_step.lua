@@ -6,7 +6,8 @@
 local key = P .. 'op:' .. args.id
 if args.create then
   for field, value in pairs(args.create) do call('HSET', key, field, value) end
-  call('HSET', key, 'state', 'running', 'cursor', '', 'done', 0, 'failed', 0, 'created', int(now), 'before', int(now))
+  call('HSET', key, 'state', 'running', 'cursor', '', 'done', 0, 'failed', 0, 'created', int(now),
+    'before', int(now + 1))                         -- also what came in this very ms
   call('EXPIRE', key, 604800)
   due_at('due', now, 'o' .. args.id)
   return commit(1)
