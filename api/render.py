@@ -6,6 +6,7 @@ from mech_queue.model.job import Attempt, ClaimedJob, JobRecord, State
 from mech_queue.model.times import iso
 
 encode = msgspec.json.encode
+Raw = msgspec.Raw
 NULL = b"null"
 
 
@@ -19,50 +20,97 @@ def time(ms: int | None) -> bytes:
     return NULL if ms is None else b'"%s"' % iso(ms).encode()
 
 
-def job(record: JobRecord, *, history: bool = True) -> bytes:
-    """The job object of ``GET /api/jobs/{id}``; lists leave ``history`` out."""
-    state = record.state
-    parts = [
-        b'{"id":"%s","queue":"%s","task":%s,"status":"%s"'
-        % (record.id.encode(), record.queue.encode(), encode(record.task), state.value.encode()),
-        b',"data":',
-        record.data,
-        b',"metadata":',
-        record.metadata,
-        b',"result":',
-        record.result or NULL,
-        b',"error":',
-        record.error or NULL,
-        b',"errorCode":',
-        text(record.error_code),
-        b',"progress":',
-        record.progress or NULL,
-        b',"priority":%d,"attempt":%d,"maxAttempts":%d,"stalls":%d,"workerId":'
-        % (record.priority, record.attempt, record.max_attempts, record.stalls),
-        text(record.worker_id),
-        b',"webhooks":',
-        encode(record.webhooks),
-        b',"concurrencyKey":',
-        text(record.concurrency_key),
-        b',"dependsOn":',
-        encode(record.depends_on),
-        b',"leaseExpiresAt":',
-        time(record.lease_expires_ms),
-        b',"timestamps":',
-        _timestamps(record),
-    ]
-    if history:
-        if record.parents is not None:
-            parts += [b',"parents":', record.parents]
-        parts += [b',"history":[', b",".join(map(_attempt, record.history)), b"]"]
-    parts.append(b"}")
-    return b"".join(parts)
+class Timestamps(msgspec.Struct, rename="camel"):
+    """When what happened to a job, as ISO-8601 texts."""
+
+    submitted: str
+    run_at: str | None
+    started: str | None
+    heartbeat: str | None
+    completed: str | None
+    failed: str | None
+    cancelled: str | None
+
+
+class Job(msgspec.Struct, rename="camel"):
+    """The job object of lists; the order of its members is that of the answer."""
+
+    id: str
+    queue: str
+    task: str
+    status: str
+    data: msgspec.Raw
+    metadata: msgspec.Raw
+    result: msgspec.Raw | None
+    error: msgspec.Raw | None
+    error_code: str | None
+    progress: msgspec.Raw | None
+    priority: int
+    attempt: int
+    max_attempts: int
+    stalls: int
+    worker_id: str | None
+    webhooks: dict[str, str]
+    concurrency_key: str | None
+    depends_on: tuple[str, ...]
+    lease_expires_at: str | None
+    timestamps: Timestamps
+
+
+def job_object(record: JobRecord) -> Job:
+    """The job object of ``record``; what the caller sent stays the text it was."""
+    state, ended = record.state, _iso(record.ended_ms)
+    return Job(
+        record.id,
+        record.queue,
+        record.task,
+        state.value,
+        Raw(record.data),
+        Raw(record.metadata),
+        _raw(record.result),
+        _raw(record.error),
+        record.error_code,
+        _raw(record.progress),
+        record.priority,
+        record.attempt,
+        record.max_attempts,
+        record.stalls,
+        record.worker_id,
+        record.webhooks,
+        record.concurrency_key,
+        record.depends_on,
+        _iso(record.lease_expires_ms),
+        Timestamps(
+            iso(record.submitted_ms),
+            _iso(record.run_at_ms),
+            _iso(record.started_ms),
+            _iso(record.heartbeat_ms),
+            ended if state is State.COMPLETED else None,
+            ended if state is State.FAILED else None,
+            ended if state is State.CANCELLED else None,
+        ),
+    )
+
+
+def job(record: JobRecord) -> bytes:
+    """The job object of ``GET /api/jobs/{id}``: with its history, and the results of its parents."""
+    parents = b"" if record.parents is None else b',"parents":%s' % record.parents
+    history = b",".join(map(_attempt, record.history))
+    return b'%s%s,"history":[%s]}' % (encode(job_object(record))[:-1], parents, history)
+
+
+def _iso(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)
+
+
+def _raw(value: bytes | None) -> msgspec.Raw | None:
+    return None if value is None else Raw(value)
 
 
 def jobs(records: list[JobRecord], next_cursor: str | None) -> bytes:
     """The answer of a list."""
     return b'{"success":true,"jobs":[%s],"count":%d,"nextCursor":%s}' % (
-        b",".join([job(record, history=False) for record in records]),
+        encode([job_object(record) for record in records])[1:-1],
         len(records),
         text(next_cursor),
     )
@@ -84,19 +132,6 @@ def claimed(found: ClaimedJob) -> bytes:
             found.parents or NULL,
             b',"timestamps":{"submitted":%s}}' % time(found.submitted_ms),
         )
-    )
-
-
-def _timestamps(record: JobRecord) -> bytes:
-    ended = {record.state: record.ended_ms}
-    return b'{"submitted":%s,"runAt":%s,"started":%s,"heartbeat":%s,"completed":%s,"failed":%s,"cancelled":%s}' % (
-        time(record.submitted_ms),
-        time(record.run_at_ms),
-        time(record.started_ms),
-        time(record.heartbeat_ms),
-        time(ended.get(State.COMPLETED)),
-        time(ended.get(State.FAILED)),
-        time(ended.get(State.CANCELLED)),
     )
 
 

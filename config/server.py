@@ -41,6 +41,7 @@ def granian_options(settings: Settings) -> dict[str, Any]:
         "backpressure": threads,
         "backlog": max(1024, threads * settings.api_processes),
         "http": "1",
+        "runtime_mode": "st",  # one thread reads and writes all sockets: fewer changes of threads per request
         "websockets": False,
         "respawn_failed_workers": True,
         "workers_kill_timeout": settings.drain_seconds,

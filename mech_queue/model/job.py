@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+import msgspec
+
 
 class State(StrEnum):
     """Where a job is. The first letter is what the store keeps, so all six must differ."""
@@ -202,8 +204,7 @@ class Attempt:
     error: bytes | None = None
 
 
-@dataclass(slots=True)
-class JobRecord:
+class JobRecord(msgspec.Struct, kw_only=True):
     """A job as the store knows it. JSON fields are texts, times unix ms; absent things are None."""
 
     id: str
@@ -232,6 +233,6 @@ class JobRecord:
     lease_expires_ms: int | None = None
     concurrency_key: str | None = None
     version: int = 0
-    history: list[Attempt] = field(default_factory=list)
+    history: list[Attempt] = []
     depends_on: tuple[str, ...] = ()
     parents: bytes | None = None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from mech_queue.model.errors import Code, Refusal
@@ -198,7 +198,9 @@ def set_webhooks(store: Store, application_id: str, job_id: str, webhooks: dict[
 
 def with_parents(store: Store, application_id: str, job: JobRecord) -> JobRecord:
     """The job with the results of those it depends on."""
-    return replace(job, parents=store.jobs.parents(application_id, job)) if job.depends_on else job
+    if job.depends_on:
+        job.parents = store.jobs.parents(application_id, job)
+    return job
 
 
 def _one(answers: "list[T | Refusal]") -> T:

@@ -80,7 +80,8 @@ def _blob(raw: bytes) -> tuple[bytes, bytes, bytes, list[bytes]]:
 
 def by_name(pairs: list[bytes]) -> dict[bytes, bytes]:
     """A hash as the scripts return it: name, value, name, value …"""
-    return dict(zip(pairs[::2], pairs[1::2], strict=True))
+    each = iter(pairs)
+    return dict(zip(each, each, strict=True))
 
 
 def claimed(row: list[Any]) -> ClaimedJob:
@@ -127,18 +128,16 @@ _LATE = {b"d": "data", b"m": "metadata", b"r": "result", b"e": "error", b"p": "p
 def record(view: list[Any]) -> JobRecord:
     """A view of lua/lib/view.lua -> the record."""
     raw_id, field_pairs, blob, late_pairs, lease_ends, queue_attempts = view
-    data, metadata, webhooks, parents = _blob(blob)
-    fields, late = by_name(field_pairs), by_name(late_pairs)
+    _, data, metadata, webhooks, parents = unpack(blob)
+    fields, late = by_name(field_pairs), by_name(late_pairs) if late_pairs else {}
     queue, sequence = fields[b"q"].decode(), int.from_bytes(fields[b"n"], "big")
     found: dict[str, Any] = {"task": queue, "data": data, "metadata": metadata}
-    for name, value in fields.items():
-        if name in _NUMBERS:
-            found[_NUMBERS[name]] = int(value or 0)
-        elif name in _TEXTS and value:
-            found[_TEXTS[name]] = value.decode()
-    for name, value in late.items():
-        if name in _LATE:
-            found[_LATE[name]] = value
+    for name in _NUMBERS.keys() & fields.keys():
+        found[_NUMBERS[name]] = int(fields[name] or 0)
+    for name in _TEXTS.keys() & fields.keys():
+        found[_TEXTS[name]] = fields[name].decode()
+    for name in _LATE.keys() & late.keys():
+        found[_LATE[name]] = late[name]
     hooks = late.get(b"w", webhooks)
     attempts = unpack(fields[b"o"]).get(b"attempts") if b"o" in fields else None
     return JobRecord(
