@@ -1,12 +1,10 @@
 """/api/schedules."""
 
 import json
-import re
 
 import pytest
 
 from api.resources.schedules import EXAMPLE
-from docs.generate import FOLDER
 from mech_queue.model.application import DEFAULT_SCOPES, Scope
 from mech_queue.services import maintenance
 
@@ -27,13 +25,6 @@ def test_the_documented_example(api):
     assert (made["active"], made["catchUp"], made["runCount"], made["lastRunAt"]) == (True, "one", 0, None)
     assert made["nextRunAt"] > made["createdAt"]  # ISO times in UTC sort as text
     assert api.get(f"/api/schedules/{made['id']}").json == {"success": True, "schedule": made}
-
-
-def test_the_example_of_the_page(api):
-    page = (FOLDER / "schedules.md").read_text(encoding="utf-8")
-    body = re.findall(r"-d '(\{.*?\n\})'", page, re.DOTALL)
-    assert len(body) == 1
-    assert api.post("/api/schedules", body[0].encode()).status_code == 201
 
 
 def test_the_job_comes_back_as_it_was_sent(api):
