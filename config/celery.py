@@ -12,6 +12,9 @@ from config.settings import Settings
 BROKER_TIMEOUT_S = 20
 """A broker connection that is silent for longer is taken for dead (Celery's own default waits for ever)."""
 
+SILENCE_S = 5
+"""The same with Redis, where each blocking read ends after a second."""
+
 
 def broker_url(settings: Settings) -> str:
     """The broker's address as Celery spells it: a unix socket is ``redis+socket://`` there."""
@@ -42,9 +45,9 @@ def options(settings: Settings) -> dict[str, Any]:
         chosen["broker_transport_options"] = {
             "priority_steps": [0],
             "socket_connect_timeout": 5,
-            "socket_timeout": BROKER_TIMEOUT_S,
+            "socket_timeout": SILENCE_S,
             "socket_keepalive": True,
-            "health_check_interval": BROKER_TIMEOUT_S,
+            "health_check_interval": SILENCE_S,
         }
     if url.startswith("amqp"):
         chosen["broker_heartbeat"] = BROKER_TIMEOUT_S

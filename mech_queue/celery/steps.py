@@ -23,6 +23,10 @@ from mech_queue.services import jobs
 
 logger = get_logger("mech_queue")
 
+SILENCE = {"socket_timeout": 5, "health_check_interval": 5, "socket_keepalive": True}
+"""Transport options of a Redis broker, in seconds: one that is silent for longer is connected to anew. Longer than
+the second that Celery's own blocking reads take."""
+
 
 def connect() -> None:
     """Connect the worker signals; a second call changes nothing."""
@@ -48,6 +52,7 @@ def before_start(instance: Any = None, conf: Any = None, options: Any = None, **
         logger.warning("The store does not answer yet: %s", refusal)
     define_queues(instance.app, str_to_list((options or {}).get("queues")) or ())
     _take_only_what_runs(conf)
+    _notice_silence(conf)
 
 
 def _greet(runtime: Runtime) -> None:
@@ -81,6 +86,12 @@ def _take_only_what_runs(conf: Any) -> None:
             conf.worker_disable_prefetch = True
     elif not conf.value_set_for("worker_prefetch_multiplier"):
         conf.worker_prefetch_multiplier = 1
+
+
+def _notice_silence(conf: Any) -> None:
+    """A connection that a firewall forgot brings nothing and never ends; Celery's own defaults wait for it for ever."""
+    if str(conf.broker_url or "").startswith(("redis", "valkey")):
+        conf.broker_transport_options = {**SILENCE, **(conf.broker_transport_options or {})}
 
 
 class TasksStep(bootsteps.Step):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mech_queue.store.store import Store
 
 PAUSE_S = 0.5  # between tries to reach the store again
+ANSWER_WITHIN_S = 5  # a connection that answers no ping for longer was forgotten on its way
 
 
 class Wakes:
@@ -54,10 +55,14 @@ class Wakes:
                 pubsub.close()
 
     def _listen(self, pubsub: Any) -> None:
-        confirmed = 0
+        confirmed, quiet_s = 0, 0
         while not self._stop.is_set():
             message = pubsub.get_message(timeout=1.0)
+            quiet_s = quiet_s + 1 if message is None else 0
             if message is None:
+                if quiet_s > ANSWER_WITHIN_S:
+                    raise redis.exceptions.ConnectionError("nothing comes any more")
+                pubsub.ping()
                 continue
             if message["type"] == "subscribe":
                 confirmed += 1

@@ -26,8 +26,11 @@ NATIVE_LEASE_S = "3"
 class UserWorkers:
     """``http`` and ``native`` beside a service; ``start``, ``kill``, and ``close`` at the end."""
 
-    def __init__(self, service: Service, application: Application, folder: Path) -> None:
+    def __init__(
+        self, service: Service, application: Application, folder: Path, *, store_url: str | None = None
+    ) -> None:
         self._service = service
+        self._store_url = store_url or service.store.url()
         self._application = application
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -43,7 +46,7 @@ class UserWorkers:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
-            "REDIS_URL": self._service.store.url(),
+            "REDIS_URL": self._store_url,
             "MECH_QUEUE_LEASE_SECONDS": NATIVE_LEASE_S,
             "MECH_QUEUE_RENEW_SECONDS": "1",
         }

@@ -79,13 +79,13 @@ class Service:
                 raise AssertionError(f"{error}; its log:\n{self.log('api')}") from None
         return self
 
-    def start_role(self, role: str) -> None:
+    def start_role(self, role: str, **environment: str) -> None:
         """Start one role (again); several processes of a role need names such as ``api.2``."""
         with self._log_path(role).open("ab") as log:
             self.processes[role] = subprocess.Popen(
                 child.command(commands.role(role.partition(".")[0])),
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
