@@ -9,13 +9,16 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run docs test check format lint types imports containers pytest fuzz lock clean
+.PHONY: help run docs test check format lint types imports containers pytest fuzz reseal lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.service ## start everything on this machine: store, api, workers, scheduler, metrics, Flower
 	@exec $(BIN)/python -m workers.dev
+
+reseal: $(VENV)/.service ## rewrite every stored secret under the first key of SECRETS_KEY (then the older keys may go)
+	@$(BIN)/python -m workers.reseal
 
 test: check pytest ## lint, types, import contract and all tests
 

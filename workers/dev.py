@@ -164,11 +164,16 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def main() -> None:
-    """Entry point of ``make run`` and of the image's default command."""
+def read_env_file() -> None:
+    """``.env``, or the file that ENV_FILE names, below the environment."""
     for name, text in dotenv_values(os.environ.get("ENV_FILE", ".env")).items():
         if text:
             os.environ.setdefault(name, text)
+
+
+def main() -> None:
+    """Entry point of ``make run`` and of the image's default command."""
+    read_env_file()
     service = Service(load())
     try:
         service.run()
