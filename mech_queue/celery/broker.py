@@ -88,7 +88,8 @@ class Broker:
             return int(channel.queue_declare(queue=name, passive=True).message_count)
         except self._connection.channel_errors:
             self._declared.discard(name)
-            self._channel = None  # closed by the refusal
+            if is_amqp(self._connection):
+                self._channel = None  # closed by the refusal
             return 0
 
     def drop(self) -> None:

@@ -108,8 +108,8 @@ class Publisher:
                 work, self._work = self._work, Work()
             if not work or (self._closing and self._pause_s):
                 break
-            self._tell_arrivals(work.arrived)
             try:
+                self._tell_arrivals(work.arrived)
                 self._send(work.wakeups)
                 self._look(work.looks)
             except Exception as error:
@@ -137,14 +137,15 @@ class Publisher:
             return
         except Exception as error:
             log.debug("Wake-ups did not go out together: %r", error)
+            self._broker.drop()
         failed: Exception | None = None
         for name in list(wakeups):  # one by one, since a queue out of order must not hold up the others
-            self._broker.drop()
             self._broker.open()
             try:
                 self._broker.publish({name: wakeups[name]})
                 del wakeups[name]
             except Exception as error:
+                self._broker.drop()
                 failed = error
         if failed:
             raise failed

@@ -71,9 +71,14 @@ def _compare_brokers(runtime: Runtime) -> None:
     redis_broker = not is_amqp(runtime.app.connection_for_read())
     if runtime.store.counts_wakeups():
         if runtime.app.conf.broker_url == runtime.store.url:
-            logger.error("The service sends wake-ups through another broker (its BROKER_URL): this app needs the same.")
+            _warn("The service sends wake-ups through another broker (its BROKER_URL): this app needs the same.")
     elif not redis_broker:
-        logger.error("The service sends wake-ups through its store; this app has another broker. Set BROKER_URL there.")
+        _warn("The service sends wake-ups through its store; this app has another broker. Set BROKER_URL there.")
+
+
+def _warn(sentence: str) -> None:
+    """Logging is not set up yet."""
+    print(f"WARNING: {sentence}", file=sys.stderr)
 
 
 def _take_only_what_runs(conf: Any) -> None:

@@ -58,7 +58,7 @@ def test_a_wake_up_is_what_send_task_writes(rabbit_shop: Shop, rabbit: RabbitSer
     assert ours.properties["correlation_id"] == ours.headers["id"] == ours.headers["root_id"]
 
 
-@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 4)])
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("gevent", 4)])
 def test_jobs_run_beside_ordinary_tasks_without_any_repair(
     rabbit_shop: Shop, rabbit: RabbitServer, pool: str, concurrency: int
 ) -> None:
@@ -77,11 +77,11 @@ def test_jobs_run_beside_ordinary_tasks_without_any_repair(
 
 
 def test_the_next_claim_takes_the_highest_priority_in_exact_order(rabbit_shop: Shop) -> None:
-    low = rabbit_shop.submit_many(200, "noop")
+    low = rabbit_shop.submit_many(60, "noop")
     high = [rabbit_shop.submit("noop", priority=priority) for priority in (1, 5, 3)]
 
     rabbit_shop.worker("prefork", 2)
-    assert rabbit_shop.all_ended(low + high) == {"completed": 203}
+    assert rabbit_shop.all_ended(low + high) == {"completed": 63}
 
     times = {job: rabbit_shop.job(job).started_ms or 0 for job in low + high}
     expected = [high[1], high[2], high[0], *low]
@@ -93,6 +93,17 @@ def test_a_queue_that_appears_later_is_consumed(rabbit_shop: Shop) -> None:
     rabbit_shop.worker("threads", 2, "-Q", "celery", **options)
     job = rabbit_shop.submit("noop", queue="later")
     assert rabbit_shop.until(job).state == "completed"
+
+
+def test_a_queue_that_somebody_declared_otherwise_holds_up_no_other(rabbit_shop: Shop, rabbit: RabbitServer) -> None:
+    broken = f"jobs.{APPLICATION}.broken"
+    with rabbit.connection() as connection:
+        channel = connection.channel()
+        channel.queue_declare(broken, durable=True, auto_delete=False)  # not as a quorum queue
+        rabbit_shop.submit("noop", queue="broken")
+        rabbit_shop.submit("noop")
+        assert received(rabbit, NAME)
+        channel.queue_delete(broken)
 
 
 def test_a_busy_worker_that_hoards_wake_ups_holds_up_nobody(rabbit_shop: Shop) -> None:
@@ -122,32 +133,35 @@ def test_a_broker_killed_under_load_loses_nothing(rabbit_shop: Shop, rabbit: Rab
 def test_queues_purged_and_deleted_under_load_lose_nothing(rabbit_shop: Shop, rabbit: RabbitServer) -> None:
     worker = rabbit_shop.worker("prefork", 2)
     closing = threading.Event()
-    wiped = deleted = 0
+    purged = deleted = 0
 
     def wipe() -> None:
-        nonlocal wiped, deleted
+        nonlocal purged, deleted
         with rabbit.connection() as connection:
             channel = connection.channel()
+            # Deleted while it serves, not while it is being declared again: RabbitMQ 3.10 then never gets it right
+            # any more; and in the first moment of a connection Celery overlooks that its consumer was cancelled.
+            served = 0
             while not closing.wait(0.1):
-                wiped += channel.queue_purge(NAME)
-                # not while it is being declared: RabbitMQ 3.10 then never gets the queue right again
-                if deleted < 3 and consumed(rabbit, NAME):
+                purged += channel.queue_purge(NAME)
+                if deleted < 2 and len(rabbit_shop.notes("end")) > served + 20:
                     channel.queue_delete(NAME)
                     deleted += 1
                     wait_until(lambda: consumed(rabbit, NAME))
+                    served = len(rabbit_shop.notes("end"))
 
     jobs = rabbit_shop.submit_many(150, "sleep", [0.01])
     wiper = threading.Thread(target=wipe)
     wiper.start()
     try:
         jobs += [rabbit_shop.submit("sleep", [0.01]) for _ in range(50)]
-        wait_until(lambda: len(rabbit_shop.notes("end")) > 100, 30)
+        wait_until(lambda: len(rabbit_shop.notes("end")) > 120, 30)
     finally:
         closing.set()
         wiper.join()
 
     assert rabbit_shop.all_ended(jobs) == {"completed": 200}
-    assert wiped and deleted and attempts(rabbit_shop, jobs) == {1}
+    assert purged and deleted and attempts(rabbit_shop, jobs) == {1}
     assert worker.process.poll() is None
 
 

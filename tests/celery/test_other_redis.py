@@ -1,0 +1,54 @@
+"""Another Redis than the store carries the wake-ups, as a store in cluster mode needs it."""
+
+from collections.abc import Iterator
+
+import pytest
+from kombu.connection import Connection
+
+from mech_queue.celery.publish import Publisher
+from tests.celery.support import APPLICATION, QUEUE, Shop
+from tests.support import wait_until
+from tests.support.valkey import ValkeyServer
+
+NAME = f"jobs.{APPLICATION}.{QUEUE}"
+
+
+@pytest.fixture
+def broker_url(valkey_server: ValkeyServer) -> str:
+    """Another database is another broker."""
+    return valkey_server.fresh_database()
+
+
+@pytest.fixture
+def other_shop(valkey_server: ValkeyServer, broker_url: str) -> Iterator[Shop]:
+    """A shop whose wake-ups go through it."""
+    opened = Shop(valkey_server, BROKER_URL=broker_url)
+    opened.store.greet(initialise=True, counts_wakeups=True)
+    publisher = Publisher(opened.store, lambda: Connection(broker_url))
+    yield opened
+    publisher.close()
+    opened.close()
+
+
+def test_jobs_run_without_any_repair(other_shop: Shop) -> None:
+    other_shop.worker("prefork", 2)
+    other_shop.stop_ticking()
+    jobs = [other_shop.run("add", [1]).id, *other_shop.submit_many(100, "noop")]
+    assert other_shop.all_ended(jobs) == {"completed": 101}
+
+
+def test_a_wiped_list_is_filled_again(other_shop: Shop, broker_url: str, valkey_server: ValkeyServer) -> None:
+    jobs = other_shop.submit_many(5, "noop")
+    with valkey_server.client(int(broker_url.rpartition("/")[2])) as broker:
+        wait_until(lambda: broker.llen(NAME) == 5)
+        broker.delete(NAME)
+        wait_until(lambda: broker.llen(NAME) == 5)
+    with other_shop.redis() as store:
+        assert store.llen(NAME) == 0
+    other_shop.worker("threads", 2)
+    assert other_shop.all_ended(jobs) == {"completed": 5}
+
+
+def test_a_worker_at_the_store_is_told_that_it_waits_at_the_wrong_broker(other_shop: Shop) -> None:
+    worker = other_shop.worker("solo", 1, BROKER_URL=other_shop.url)
+    assert "The service sends wake-ups through another broker" in worker.log()
