@@ -112,7 +112,7 @@ def _states(text: str | None, problems: Problems) -> tuple[DeliveryState, ...]:
 def _shown(one: DeliveryRecord) -> dict[str, Any]:
     return {
         "id": one.id,
-        "jobId": one.job_id,
+        "jobId": one.job_id or None,
         "subscriptionId": one.subscription_id,
         "event": one.event,
         "sequence": one.sequence,

@@ -194,6 +194,7 @@ def _shown(one: Subscription) -> dict[str, Any]:
             "status": health.word,
             "consecutiveFailures": health.failures,
             "failingSince": _time(health.failing_since_ms),
+            "disablesAt": _time(health.disables_ms),
             "lastSuccessAt": _time(health.last_success_ms),
         },
         "disabledReason": health.disabled_reason,

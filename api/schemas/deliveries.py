@@ -32,7 +32,7 @@ class ListedDeliverySchema(Schema):
     """A delivery as lists show it."""
 
     id = f.String(required=True, metadata=about("Also the webhook-id of every attempt."))
-    job_id = f.String(required=True)
+    job_id = f.String(required=True, allow_none=True, metadata=about("null: a notice about a subscription."))
     subscription_id = f.String(allow_none=True, metadata=about("null: a job webhook."))
     event = f.String(required=True)
     sequence = f.Integer(required=True)

@@ -7,7 +7,7 @@ from api.schemas.jobs import about
 from mech_queue.model.backoff import MAX_ATTEMPTS, MAX_DELAY_MS
 from mech_queue.model.endpoint import MAX_HEADERS, MAX_URL
 from mech_queue.model.matching import EVENT_NAMES, MAX_VALUES
-from mech_queue.model.subscription import MAX_DESCRIPTION, METHODS
+from mech_queue.model.subscription import EVENTS, MAX_DESCRIPTION, METHODS
 
 f = ma.fields
 OneOf, Range, Length = ma.validate.OneOf, ma.validate.Range, ma.validate.Length
@@ -35,7 +35,7 @@ class SubscriptionPatchSchema(Schema):
 
     name = f.String(validate=Length(1, 255))
     endpoint = f.String(validate=Length(1, MAX_URL), metadata=about("http or https; not a private address."))
-    events = f.List(f.String(validate=OneOf(EVENT_NAMES)), validate=Length(1), metadata=about("Names, or *."))
+    events = f.List(f.String(validate=OneOf(EVENTS)), validate=Length(1), metadata=about("Names, or *."))
     filters = f.Nested(FiltersSchema(), allow_none=True)
     description = f.String(allow_none=True, validate=Length(0, MAX_DESCRIPTION))
     method = f.String(allow_none=True, validate=OneOf(METHODS), metadata=about("Default POST."))
@@ -56,7 +56,7 @@ class SubscriptionBodySchema(SubscriptionPatchSchema):
 
     name = f.String(required=True, validate=Length(1, 255))
     endpoint = f.String(required=True, validate=Length(1, MAX_URL))
-    events = f.List(f.String(validate=OneOf(EVENT_NAMES)), required=True, validate=Length(1))
+    events = f.List(f.String(validate=OneOf(EVENTS)), required=True, validate=Length(1))
 
 
 class HealthSchema(Schema):
@@ -65,6 +65,9 @@ class HealthSchema(Schema):
     status = f.String(required=True, validate=OneOf(["unknown", "healthy", "failing", "disabled"]))
     consecutive_failures = f.Integer(required=True)
     failing_since = f.DateTime(allow_none=True)
+    disables_at = f.DateTime(
+        allow_none=True, metadata=about("When it will be switched off, unless a delivery succeeds before.")
+    )
     last_success_at = f.DateTime(allow_none=True)
 
 

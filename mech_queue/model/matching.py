@@ -22,6 +22,11 @@ ANY_QUEUE = "*"
 """The place of a subscription that names no queue; no queue can have this name."""
 
 EVENT_NAMES = (*(one.value for one in EventType), "*")
+NOTICES = ("subscription.failing", "subscription.disabled")
+"""What a subscription may ask to be told about the application's other subscriptions; not part of ``*``."""
+
+NOTICE_LETTER = "!"
+"""Where the index keeps those that ask for notices; no event type has this letter."""
 MEMBERS = ("queues", "statuses", "metadata")
 MAX_VALUES = 100
 
@@ -70,27 +75,34 @@ def parse_filters(value: Any, problems: Problems, path: str = "filters") -> Filt
     return Filters(queues, statuses, _metadata(value.get("metadata"), problems, f"{path}.metadata"))
 
 
-def parse_events(value: Any, problems: Problems, path: str = "events") -> tuple[str, ...]:
-    """Validated names of events, or ``*``; at least one."""
+def parse_events(
+    value: Any, problems: Problems, path: str = "events", known: tuple[str, ...] = EVENT_NAMES
+) -> tuple[str, ...]:
+    """Validated names out of ``known``; at least one."""
     names = _names(value, problems, path)
     if value is not None and isinstance(value, list) and not value:
         problems.add(path, "must name at least one event")
     for name in names:
-        if name not in EVENT_NAMES:
-            problems.add(path, f"may name: {', '.join(EVENT_NAMES)}; {name!r} is none of them")
+        if name not in known:
+            problems.add(path, f"may name: {', '.join(known)}; {name!r} is none of them")
     return names
 
 
 def wanted(events: tuple[str, ...], filters: Filters) -> int:
     """Mask of the event types that can match: ``events`` cut by ``filters.statuses``."""
-    bits = mask(list(events))
+    bits = mask([name for name in events if name not in NOTICES])
     return bits & mask(list(filters.statuses)) if filters.statuses else bits
 
 
 def places(events: tuple[str, ...], filters: Filters) -> list[tuple[str, str]]:
-    """(letter of the event type, queue or ``*``) of every index entry of a subscription."""
+    """(letter of the event type, queue or ``*``) of every index entry of a subscription.
+
+    Filters speak of jobs, and a notice is about none: a subscription with filters gets no notices.
+    """
     bits = wanted(events, filters)
     letters = [one.letter for one in EventType if bits & one.bit]
+    if filters == Filters() and any(name in NOTICES for name in events):
+        letters.append(NOTICE_LETTER)
     return [(letter, queue) for letter in letters for queue in filters.queues or (ANY_QUEUE,)]
 
 

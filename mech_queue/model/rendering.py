@@ -5,6 +5,7 @@ Texts are joined: what a caller sent as data, metadata, result, error or progres
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from mech_queue.model.event import EventType
 from mech_queue.model.job import JobRecord
@@ -49,6 +50,20 @@ def subscription_body(happening: Happening, job: JobRecord, subscription_id: str
             b"}}",
         )
     )
+
+
+def notice_body(happening: Happening, receiver: tuple[str, str], about: dict[str, Any]) -> bytes:
+    """The body of a notice to the subscription ``receiver`` (id, name); ``about`` is the one that it tells of."""
+    at, subscription_id = iso(happening.at_ms), about["id"]
+    shown = {
+        "status": happening.event,
+        "timestamp": at,
+        "applicationId": happening.application_id,
+        "subscription": {"id": receiver[0], "name": receiver[1]},
+        "event": {"id": f"{subscription_id}-{happening.at_ms}", "type": happening.event, "timestamp": at},
+        "about": about,
+    }
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _top(happening: Happening, job: JobRecord) -> bytes:

@@ -8,7 +8,7 @@ from mech_queue.model.application import parse_name
 from mech_queue.model.backoff import MAX_ATTEMPTS, MAX_DELAY_MS, RetryConfig
 from mech_queue.model.checks import Reader
 from mech_queue.model.errors import Refusal
-from mech_queue.model.matching import Filters, parse_events, parse_filters
+from mech_queue.model.matching import EVENT_NAMES, NOTICES, Filters, parse_events, parse_filters
 from mech_queue.model.problems import Problems
 
 METHODS = ("POST", "PUT")
@@ -28,6 +28,11 @@ MEMBERS = (
     "active",
 )
 REQUIRED = ("name", "endpoint", "events")
+EVENTS = (*EVENT_NAMES, *NOTICES)
+
+PATIENCE_MS = 120 * 3_600_000
+PATIENCE_FAILURES = 10
+"""A subscription without success for so long, and so often, is switched off; notice is given at half of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,13 @@ class Health:
     failures: int = 0
     failing_since_ms: int | None = None
     disabled_reason: str | None = None
+
+    @property
+    def disables_ms(self) -> int | None:
+        """When the service will switch it off, unless a delivery succeeds before; None while none has failed."""
+        if self.failing_since_ms is None or self.disabled_reason:
+            return None
+        return self.failing_since_ms + PATIENCE_MS
 
     @property
     def word(self) -> str:
@@ -107,7 +119,7 @@ def parse_subscription(
     if body.get("endpoint") is not None:
         changed["endpoint"] = _endpoint(body["endpoint"], problems)
     if body.get("events") is not None:
-        changed["events"] = parse_events(body["events"], problems)
+        changed["events"] = parse_events(body["events"], problems, known=EVENTS)
     if "filters" in body:
         changed["filters"] = parse_filters(body["filters"], problems)
     if "description" in body:

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mech_queue.model import backoff, rendering
 from mech_queue.model.backoff import RetryConfig
@@ -23,10 +24,12 @@ from mech_queue.model.job import JobRecord, State
 from mech_queue.model.secretbox import SecretsKeyError
 from mech_queue.model.signing import sign
 from mech_queue.outbound import Sender
-from mech_queue.services import applications, events, subscriptions
+from mech_queue.services import applications, events, notices, subscriptions
 from mech_queue.services.searching import BUDGET, HIGHEST, cursor_raw, cursor_text
 from mech_queue.store import Store, keys
 from mech_queue.store.deliveries import BATCH, ClaimedDelivery, search_field
+
+T = TypeVar("T")
 
 BUDGET_S = 1.0
 """How long one wake-up goes on taking deliveries; whatever waits then has wake-ups of its own."""
@@ -105,7 +108,9 @@ def deliver_next(store: Store, sender: Sender, shard: int) -> bool:
 
 
 def _message(store: Store, claimed: ClaimedDelivery) -> Message:
-    headers = {"Content-Type": "application/json", "X-Job-Id": claimed.job_id, "X-Job-Status": claimed.event}
+    headers = {"Content-Type": "application/json", "X-Job-Status": claimed.event}
+    if claimed.job_id:  # a notice is about no job
+        headers["X-Job-Id"] = claimed.job_id
     now_s = int(time.time())
     if claimed.subscription_id is None:
         secrets = applications.webhook_secrets(store, claimed.application_id)
@@ -140,16 +145,18 @@ def _report(store: Store, claimed: ClaimedDelivery, outcome: Outcome, retry: Ret
     hold = None
     if outcome.overloaded:
         hold = min(max(HOLD_MS, outcome.retry_after_ms or 0), LONGEST_HOLD_MS)
-    _persist(lambda: store.deliveries.report(claimed, outcome, delay_ms=delay, hold_ms=hold))
+    became = _persist(lambda: store.deliveries.report(claimed, outcome, delay_ms=delay, hold_ms=hold))
+    if became and claimed.subscription_id:
+        told = claimed.subscription_id
+        _persist(lambda: notices.tell(store, claimed.application_id, told, became))
 
 
-def _persist(write: Callable[[], bool]) -> None:
+def _persist(write: Callable[[], T]) -> T:
     """Write an outcome down even when the store is away for a moment: forgetting it would send twice."""
     until, pause_s = time.monotonic() + REPORT_TRIES_S, 0.1
     while True:
         try:
-            write()
-            return
+            return write()
         except Refusal:
             if time.monotonic() + pause_s >= until:
                 raise

@@ -10,6 +10,7 @@ from mech_queue.model.delivery import BY_STATE, Attempt, DeliveryRecord, Deliver
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.ids import job_id_bytes, job_id_text, new_lease_token
 from mech_queue.model.job import BY_LETTER
+from mech_queue.model.subscription import PATIENCE_FAILURES, PATIENCE_MS
 from mech_queue.store import job_codec, keys
 from mech_queue.store.connection import translated
 from mech_queue.store.packing import pack, unpack
@@ -126,8 +127,11 @@ class Deliveries:
 
     def report(
         self, claimed: ClaimedDelivery, outcome: Outcome, *, delay_ms: int | None, hold_ms: int | None = None
-    ) -> bool:
-        """Write an attempt down. ``delay_ms`` None: it was the last. False when the lease is lost."""
+    ) -> str:
+        """Write an attempt down. ``delay_ms`` None: it was the last. Nothing happens when the lease is lost.
+
+        Answers what its subscription became by it, one of NOTICES, or "".
+        """
         args: dict[str, Any] = {
             "ok": outcome.success,
             "status": outcome.status,
@@ -139,12 +143,15 @@ class Deliveries:
             "delay": None if outcome.permanent else delay_ms,
             "hold": hold_ms,
             "gone": outcome.permanent or None,
+            "patience": PATIENCE_MS,
+            "failures": PATIENCE_FAILURES,
         }
-        return self._settle(claimed, {name: value for name, value in args.items() if value is not None})
+        answer = self._settle(claimed, {name: value for name, value in args.items() if value is not None})
+        return answer.decode() if answer else ""
 
     def drop(self, claimed: ClaimedDelivery, state: DeliveryState) -> bool:
         """End it unsent, as CANCELLED or SKIPPED. False when the lease is lost."""
-        return self._settle(claimed, {"drop": state.value})
+        return self._settle(claimed, {"drop": state.value}) is not None
 
     def replay(self, application_id: str, delivery_ids: Sequence[str]) -> list[Refusal | None]:
         """Send up to BATCH again; None where it waits now."""
@@ -179,9 +186,10 @@ class Deliveries:
             row = self._store.redis.hmget(place, [f"n{letter}" for letter in letters])
         return {letter: int(number or 0) for letter, number in zip(letters, row, strict=True)}
 
-    def _settle(self, claimed: ClaimedDelivery, args: dict[str, Any]) -> bool:
+    def _settle(self, claimed: ClaimedDelivery, args: dict[str, Any]) -> bytes | None:
         args.update(id=job_id_bytes(claimed.id), token=claimed.lease_token)
-        return bool(self._run("delivery_report", claimed.shard, args, idempotent=True))
+        answer: bytes | None = self._run("delivery_report", claimed.shard, args, idempotent=True)
+        return answer
 
     def _run(self, name: str, shard: int, args: dict[str, Any], *, idempotent: bool = False) -> Any:
         return self._store.scripts.run(name, keys.DELIVERIES, args, shard=shard, idempotent=idempotent)

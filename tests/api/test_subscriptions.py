@@ -60,6 +60,7 @@ def test_get_shows_everything_but_secrets(shop):
         "status": "unknown",
         "consecutiveFailures": 0,
         "failingSince": None,
+        "disablesAt": None,
         "lastSuccessAt": None,
     }
     assert datetime.fromisoformat(one["createdAt"]) == datetime.fromisoformat(one["updatedAt"])

@@ -146,3 +146,14 @@ def test_the_index_never_hides_a_match(metadata: dict[str, Any], conditions: dic
     if matches(("completed",), filters, EventType.COMPLETED, "q", metadata):
         places = {ANY_FIELD, *(fields_hash(*pair) for pair in fields_of(metadata))}
         assert places.issuperset(index_fields(filters))  # whichever of them it stands under
+
+
+def test_notices_are_for_subscriptions_without_filters_and_not_for_streams() -> None:
+    asked = ("completed", "subscription.failing")
+    assert matching.wanted(asked, Filters()) == EventType.COMPLETED.bit
+    assert places(asked, Filters()) == [("c", "*"), ("!", "*")]
+    assert places(asked, Filters(queues=("a",))) == [("c", "a")]
+    assert ("!", "*") not in places(("*",), Filters())
+    problems = Problems()
+    matching.parse_events(list(asked), problems)
+    assert "subscription.failing" in str(problems.found)

@@ -484,6 +484,47 @@ def test_a_receiver_that_fails_for_five_days_is_switched_off(pipeline: Pipeline,
     assert (shown.spec.active, shown.health.disabled_reason) == (False, "failing")
 
 
+def test_others_hear_before_a_failing_receiver_is_switched_off_and_when_it_is(
+    pipeline: Pipeline, receiver: Receiver
+) -> None:
+    # Given a receiver that fails, one that asked for notices, and one whose filters no notice can meet
+    with Receiver(500) as failing:
+        made = pipeline.subscribe(failing.url("/x?token=1"), retryConfig={"maxAttempts": 20, "backoffMs": 20_000_000})
+        asked = {"events": ["subscription.failing", "subscription.disabled"]}
+        watcher = pipeline.subscribe(receiver.url("/notices"), **asked)
+        pipeline.subscribe(receiver.url("/filtered"), **asked, filters={"queues": ["email"]})
+        pipeline.report(pipeline.submit(), "complete")
+        pipeline.run()
+        # When half of its five days are over
+        heard = []
+        for hours in range(0, 240, 10):
+            pipeline.advance(10 * 3_600_000)
+            pipeline.deliver()
+            heard.append((hours + 10, [one.json()["status"] for one in receiver.requests]))
+    # Then that is said once, and at their end that it is off
+    first = next(hours for hours, words in heard if words)
+    assert 60 <= first < 120, heard
+    assert heard[-1][1] == ["subscription.failing", "subscription.disabled"], heard
+    for request in receiver.of("/notices"):
+        assert Webhook(watcher.secret).verify(request.body, request.headers)
+        assert request.headers["x-job-status"] == request.json()["event"]["type"]
+        assert "x-job-id" not in request.headers
+    before, after = (one.json()["about"] for one in receiver.of("/notices"))
+    assert (before["id"], before["endpoint"]) == (made.subscription.id, failing.url("/x?…"))
+    assert before["disablesAt"] is not None and before["disabledReason"] is None
+    assert (after["disablesAt"], after["disabledReason"]) == (None, "failing")
+    assert receiver.of("/filtered") == []
+
+
+def test_410_is_told_at_once(pipeline: Pipeline, receiver: Receiver) -> None:
+    pipeline.subscribe(receiver.script("/gone", [410]))
+    pipeline.subscribe(receiver.url("/notices"), events=["subscription.disabled"])
+    pipeline.report(pipeline.submit(), "complete")
+    pipeline.run()
+    (request,) = receiver.of("/notices")
+    assert request.json()["about"]["disabledReason"] == "gone"
+
+
 def test_deliveries_are_no_jobs_to_anybody(pipeline: Pipeline, receiver: Receiver) -> None:
     pipeline.report(pipeline.submit(webhooks={"completed": receiver.url()}), "complete")
     pipeline.match()

@@ -1,14 +1,16 @@
 -- How an attempt ended, written down with everything that follows from it; a second report of one lease changes nothing.
 --   Run for application `~`. args: id, token, and
 --     ok, status, code, error, ms, excerpt, truncated, delay (ms to the next attempt; nil: that was the last),
---     hold (ms for which nothing more goes to the endpoint), gone (410); or drop cancelled|skipped: nothing was sent
---   answer: 1, or 0 when the lease is another's
+--     hold (ms for which nothing more goes to the endpoint), gone (410), patience (ms) and failures: a subscription that
+--     fails for so long and so often is switched off, at half of both notice is given;
+--     or drop cancelled|skipped: nothing was sent
+--   answer: what the subscription became (subscription.failing, subscription.disabled or ''); nil when the lease is another's
 --@allow-oom
 --@include lib/delivery
 local job = job_load(args.id)
-if not job or job.s ~= 'a' or job.l ~= args.token then return commit(0) end
+if not job or job.s ~= 'a' or job.l ~= args.token then return commit(false) end
 local queue, about = webhooks_queue(), delivery_about(args.id)
-local prefix, subscription = S .. about[2] .. ':', about[7]
+local prefix, subscription, notice = S .. about[2] .. ':', about[7], ''
 
 local function drop()
   job:set('a', job:number('a') - 1)
@@ -18,11 +20,11 @@ end
 
 local function settle_subscription()
   if subscription == '' then return end
-  if args.gone then subscription_disable(prefix, subscription, 'gone') end
+  local off = args.gone and subscription_disable(prefix, subscription, 'gone')
   local fails, since = subscription_result(prefix, subscription, args.ok)
-  if not args.ok and fails and fails >= FAILING_LEAST and now - since >= FAILING_MS then
-    subscription_disable(prefix, subscription, 'failing')
-  end
+  local share = fails and not args.ok and math.min(fails / args.failures, (now - since) / args.patience) or 0
+  off = share >= 1 and subscription_disable(prefix, subscription, 'failing') or off
+  if off then notice = 'subscription.disabled' elseif share >= 0.5 then notice = 'subscription.failing' end
 end
 
 local function settle()
@@ -43,4 +45,4 @@ job:set('l', false)
 if args.drop then drop() else settle() end
 job:save()
 refill(queue)
-return commit(1)
+return commit(notice)

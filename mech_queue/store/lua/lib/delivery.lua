@@ -12,7 +12,6 @@
 --@include lib/subscription
 local FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING = 5, 30000, 600000
 local KEEP_SECONDS, KEEP_MOST, MOST_ATTEMPTS = 604800, 20000, 100
-local FAILING_MS, FAILING_LEAST = 120 * 3600 * 1000, 10    -- so long without success, and so often: off
 local SLOTS = 16                                           -- until a process says otherwise
 
 -- the only queue of `~`; `slots`: deliveries to one endpoint at a time, nil: as many as before
