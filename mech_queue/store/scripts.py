@@ -8,6 +8,7 @@ or ``{'!', code, sentence}`` for a refusal.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -27,6 +28,13 @@ from mech_queue.store.shared_line import SharedLine
 PROTOCOL = 1  # what this library speaks; a store says which range it takes
 WINDOW = 32  # wake-ups that may wait per queue
 _INCLUDE = re.compile(r"^--@include (\S+)\n", re.MULTILINE)
+_DEFINITION = re.compile(
+    r"^local function (\w+)\((?:[^\n]* end$|[^\n]*(?:\n[^\n]*)*?\nend$)"  # on one line, or up to `end` at its start
+    r"|^local (\w+) = \{[^\n]*\}$",
+    re.MULTILINE,
+)
+_STRING_OR_COMMENT = re.compile(r"\[==\[.*?\]==\]|'(?:[^'\\\n]|\\.)*'|--[^\n]*", re.DOTALL)
+_NAME = re.compile(r"(?<![\w:])(?<!(?<!\.)\.)[A-Za-z_]\w*\b(?!\s*=[^=])")  # of a local, not of a member
 _FLAGS = re.compile(r"^--@(allow-oom|no-writes)\n", re.MULTILINE)
 
 
@@ -65,6 +73,7 @@ def _quoted(states: Any) -> str:
     return "'" + "".join(sorted(state.letter for state in states)) + "'"
 
 
+@cache
 def joined(name: str, window: int = WINDOW) -> str:
     """The whole text of a script as the server gets it."""
     seen: set[str] = set()
@@ -82,7 +91,30 @@ def joined(name: str, window: int = WINDOW) -> str:
     source = _source(name)
     flags = ",".join(_FLAGS.findall(source))
     first = f"#!lua flags={flags}\n" if flags else "#!lua\n"
-    return first + constants(window) + expand("--@include lib/base\n" + _FLAGS.sub("", source))
+    return first + needed(constants(window) + expand("--@include lib/base\n" + _FLAGS.sub("", source)))
+
+
+def needed(text: str) -> str:
+    """The text without the functions and constants of its includes that nothing in it names.
+
+    A script makes all its functions anew each time it runs, which for a short one costs more than its work.
+    """
+    shorter = _without_unused(text)
+    return text if shorter == text else needed(shorter)
+
+
+def _without_unused(text: str) -> str:
+    everywhere = _names(text)
+
+    def keep(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        return found[0] if everywhere[name] > _names(found[0])[name] else ""
+
+    return _DEFINITION.sub(keep, text)
+
+
+def _names(text: str) -> Counter[str]:
+    return Counter(_NAME.findall(_STRING_OR_COMMENT.sub("", text)))
 
 
 class Scripts:

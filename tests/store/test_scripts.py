@@ -1,13 +1,16 @@
 """The scripts as the server gets them: loadable, bounded, and only for libraries that speak the store's protocol."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from mech_queue.model.errors import StoreStopped
-from mech_queue.store import Store, keys
+from mech_queue.store import Store, keys, scripts
 from mech_queue.store.scripts import PROTOCOL, entry_points, joined
 from tests.store.engine import APPLICATION, Engine
+
+FOLDER = Path(scripts.__file__).parent / "lua"
 
 
 @pytest.mark.parametrize("name", entry_points())
@@ -17,6 +20,19 @@ def test_every_joined_script_loads(store: Store, name: str) -> None:
     assert text.startswith("#!lua")  # without it a cluster silently writes foreign slots
     assert "@include" not in text
     assert store.redis.script_load(text)
+
+
+@pytest.mark.parametrize("name", entry_points())
+def test_a_joined_script_keeps_all_that_it_calls_and_drops_what_it_does_not(name: str) -> None:
+    sources = "".join(path.read_text() for path in FOLDER.rglob("*.lua"))
+    known = set(re.findall(r"^local function (\w+)", sources, re.MULTILINE))
+    code = re.sub(r"'[^'\n]*'|--[^\n]*", "", joined(name))
+
+    called = set(re.findall(r"(?<![\w.:])(\w+)\(", re.sub(r"^local function \w+", "", code, flags=re.MULTILINE)))
+    defined = set(re.findall(r"^ *local function (\w+)", code, re.MULTILINE))
+
+    assert called & known <= defined
+    assert all(len(re.findall(rf"\b{function}\b", code)) > 1 for function in defined)
 
 
 @pytest.mark.parametrize("name", entry_points())
