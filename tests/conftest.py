@@ -1,11 +1,11 @@
 """Fixtures for every test: a real store, a recording receiver, and no way out of loopback."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import network
+from tests.support import network, rabbitmq
 from tests.support.receiver import Receiver
 from tests.support.service import Service
 from tests.support.valkey import ValkeyServer
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from mech_queue.store import Store
 
 network.install()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly what was not tested."""
+    rabbitmq.say_what_was_skipped(terminalreporter)
 
 
 @pytest.fixture(autouse=True)
