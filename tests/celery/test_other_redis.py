@@ -6,9 +6,11 @@ import pytest
 from kombu.connection import Connection
 
 from mech_queue.celery.publish import Publisher
+from mech_queue.client import Client
 from tests.celery.support import APPLICATION, QUEUE, Shop
-from tests.support import wait_until
-from tests.support.valkey import ValkeyServer
+from tests.support import Receiver, wait_until
+from tests.support.service import Service
+from tests.support.valkey import ValkeyServer, free_port
 
 NAME = f"jobs.{APPLICATION}.{QUEUE}"
 
@@ -52,3 +54,28 @@ def test_a_wiped_list_is_filled_again(other_shop: Shop, broker_url: str, valkey_
 def test_a_worker_at_the_store_is_told_that_it_waits_at_the_wrong_broker(other_shop: Shop) -> None:
     worker = other_shop.worker("solo", 1, BROKER_URL=other_shop.url)
     assert "The service sends wake-ups through another broker" in worker.log()
+
+
+@pytest.fixture
+def cluster_node() -> Iterator[ValkeyServer]:
+    """A store in cluster mode: one node with all slots."""
+    server = ValkeyServer("--cluster-enabled", "yes", "--cluster-port", str(free_port())).start()
+    with server.client() as client:
+        client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 30)
+    yield server
+    server.close()
+
+
+def test_the_service_on_a_store_in_cluster_mode(
+    cluster_node: ValkeyServer, broker_url: str, receiver: Receiver
+) -> None:
+    service = Service(BROKER_URL=broker_url, REDIS_URL=cluster_node.url())
+    with service, Client(service.url, service.application().api_key) as client:
+        client.subscriptions.create(name="s", endpoint=receiver.url("/s"), events=["created"])
+        ids = [client.submit("mail", n, webhooks={"completed": receiver.url("/w")}).id for n in range(20)]
+        for job in client.work.claim("mail", limit=100):
+            client.work.complete(job.id, lease_token=job.lease_token)
+        told = receiver.wait_for(20, "/w", 20)
+        receiver.wait_for(20, "/s", 20)
+    assert {one.json()["jobId"] for one in told} == set(ids)

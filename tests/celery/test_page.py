@@ -1,8 +1,9 @@
-"""docs/native-worker.md names every setting with its true default."""
+"""docs/native-worker.md names every setting with its true default; docs/deployment.md what /stats has."""
 
 import re
 from dataclasses import fields
 
+from api.schemas.queues import StatsAnswerSchema
 from mech_queue.celery.options import ENVIRONMENT_PREFIX, Options
 from tests.celery.support import ROOT
 
@@ -24,3 +25,9 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_the_autoscaler_reads_a_number_that_is_there() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (location,) = re.findall(r"valueLocation: (\w+)", page)
+    assert location in StatsAnswerSchema().fields
