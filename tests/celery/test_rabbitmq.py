@@ -100,8 +100,9 @@ def test_a_queue_that_somebody_declared_otherwise_holds_up_no_other(rabbit_shop:
     with rabbit.connection() as connection:
         channel = connection.channel()
         channel.queue_declare(broken, durable=True, auto_delete=False)  # not as a quorum queue
-        rabbit_shop.submit("noop", queue="broken")
-        rabbit_shop.submit("noop")
+        publish = rabbit_shop.store.scripts.publish
+        assert publish is not None
+        publish([[broken.encode(), 1], [NAME.encode(), 1]])  # together, the broken one first
         assert received(rabbit, NAME)
         channel.queue_delete(broken)
 
