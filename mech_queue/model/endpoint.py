@@ -8,6 +8,7 @@ the normalised text; the sender connects to exactly that.
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mech_queue.model import address
@@ -63,6 +64,7 @@ class Endpoint:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
+@lru_cache(maxsize=1024)  # each attempt asks twice
 def parse(url: str) -> Endpoint:
     """Read a URL; raises Refusal INVALID whose message continues the field's name ("must …")."""
     if not isinstance(url, str):

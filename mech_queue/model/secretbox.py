@@ -6,6 +6,8 @@ Without a key (a development setup) values are kept as they are, marked so; the 
 a key encrypts them.
 """
 
+from functools import lru_cache
+
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 _PLAIN = b"0"
@@ -30,6 +32,7 @@ class SecretBox:
                 "make one with: python -c "
                 "'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
             ) from None
+        self._known = lru_cache(maxsize=1024)(self._decrypt)  # each delivery asks for the same few
 
     def __repr__(self) -> str:
         return f"<SecretBox {'sealed' if self._fernet else 'open'}>"
@@ -45,8 +48,7 @@ class SecretBox:
             return _PLAIN + secret
         return _FERNET + self._fernet.encrypt(secret)
 
-    def open(self, stored: bytes) -> bytes:
-        """The secret again."""
+    def _decrypt(self, stored: bytes) -> bytes:
         kind, token = stored[:1], stored[1:]
         if kind == _PLAIN:
             return token
@@ -58,6 +60,10 @@ class SecretBox:
             return self._fernet.decrypt(token)
         except InvalidToken:
             raise SecretsKeyError("No key in SECRETS_KEY opens a stored secret; keep the old key in the list") from None
+
+    def open(self, stored: bytes) -> bytes:
+        """The secret again. Raises SecretsKeyError."""
+        return self._known(stored)
 
     def current(self, stored: bytes) -> bool:
         """Whether it is sealed as ``seal`` would: by the first key, or not at all where there is none."""

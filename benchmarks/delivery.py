@@ -1,0 +1,231 @@
+"""Webhooks: sending, matching, memory, event streams. ``python -m benchmarks.delivery``.
+
+Sending stands beside threads that do nothing but ``requests.post`` to the same receiver in the same run; only that
+ratio means something elsewhere. Each part has a fresh store that writes to disk every second.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import requests
+
+from benchmarks.http import get
+from benchmarks.load import Target, rate
+from mech_queue.model import address
+from mech_queue.model.job import JobSpec
+from mech_queue.model.metadata import fields_of
+from mech_queue.services import applications, jobs, subscriptions
+from mech_queue.store import Store, keys
+from mech_queue.store.deliveries import NewDelivery
+from tests.support.service import Service
+from tests.support.valkey import free_port
+from tests.support.waiting import wait_until
+
+THREADS = 64
+WARM = 300
+"""Deliveries before the clock starts: the worker's own start is not what is measured."""
+
+BODY = b'{"jobId":"0192f0c1-7b7e-7000-8000-000000000001","status":"completed","result":' + b'"%s"}' % (b"x" * 400)
+
+
+class _Receiver(asyncio.Protocol):
+    """Answers 204 to every request, as fast as Python can."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, self._data = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        while (end := self._data.find(b"\r\n\r\n")) >= 0:
+            length = int(self._data[:end].lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            if len(self._data) < end + 4 + length:
+                return
+            self._data = self._data[end + 4 + length :]
+            self._transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")  # type: ignore[attr-defined]
+
+
+def _receive(port: int) -> None:
+    async def serve() -> None:
+        server = await asyncio.get_running_loop().create_server(_Receiver, "127.0.0.1", port, backlog=512)
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+@contextmanager
+def receiver() -> Iterator[str]:
+    """A fast receiver in a process of its own; its URL."""
+    port = free_port()
+    process = multiprocessing.get_context("fork").Process(target=_receive, args=(port,), daemon=True)
+    process.start()
+    try:
+        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        yield f"http://127.0.0.1:{port}/hook"
+    finally:
+        process.kill()
+        process.join()
+
+
+@contextmanager
+def service(*roles: str, **environment: str) -> Iterator[tuple[Service, Store, str]]:
+    """A service of which nothing runs yet, its store, and an application."""
+    address.allow(["127.0.0.0/8"])
+    with ExitStack() as stack:
+        made = Service(roles=roles, **environment)
+        stack.callback(made.close)
+        store = Store.open(made.store.url())
+        stack.callback(store.close)
+        for name, value in (("appendonly", "yes"), ("appendfsync", "everysec")):  # as the embedded store
+            store.redis.config_set(name, value)
+        store.secrets_key = made.environment["SECRETS_KEY"]
+        store.greet(initialise=True)
+        yield made, store, applications.create(store, "benchmark").application.id
+
+
+def fill(store: Store, application_id: str, url: str, count: int) -> None:
+    """Pending deliveries with a body of half a kilobyte."""
+    shard = keys.shard_of(application_id)
+    for first in range(0, count, 100):
+        some = [
+            NewDelivery(application_id, "completed", f"{number:032x}", 1, 0, "email", url, BODY)
+            for number in range(first, min(first + 100, count))
+        ]
+        store.deliveries.create(shard, some)
+
+
+def timed(done: Callable[[], int], count: int) -> float:
+    """Per second, from the first WARM to the last."""
+    wait_until(lambda: done() >= WARM, 60)
+    begun, already = time.perf_counter(), done()
+    wait_until(lambda: done() >= count, 300)
+    return (count - already) / (time.perf_counter() - begun)
+
+
+def sending(count: int) -> float:
+    """Deliveries per second of one webhooks process."""
+    with receiver() as url, service("scheduler", "webhooks", WEBHOOK_ENDPOINT_SLOTS=str(THREADS)) as (made, store, app):
+        store.deliveries.slots = THREADS
+        fill(store, app, url, count)
+        made.start()
+        return timed(lambda: store.deliveries.waiting(keys.shard_of(app))["c"], count)
+
+
+def bare(count: int) -> float:
+    """Requests per second of threads that only send, in a process of their own."""
+    context = multiprocessing.get_context("fork")
+    result = context.SimpleQueue()
+    with receiver() as url:
+        process = context.Process(target=lambda: result.put(_bare(url, count)))
+        process.start()
+        found: float = result.get()
+        process.join()
+    return found
+
+
+def _bare(url: str, count: int) -> float:
+    def send(share: int) -> None:
+        with requests.Session() as session:
+            for _ in range(share):
+                assert session.post(url, data=BODY, headers={"Content-Type": "application/json"}).status_code == 204
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(send, [count // THREADS] * THREADS))
+    return count // THREADS * THREADS / (time.perf_counter() - begun)
+
+
+def memory(count: int) -> float:
+    """Bytes of the store per pending delivery, its body of BODY's size included."""
+    with service() as (_, store, app):
+        before = store.redis.info("memory")["used_memory"]
+        fill(store, app, "https://hooks.example.com/jobs", count)
+        return (store.redis.info("memory")["used_memory"] - before) / count
+
+
+def matching(count: int, subscribers: int) -> float:
+    """Events per second of one subscriptions process, when one event of a hundred has three that want it."""
+    with service("scheduler", "subscriptions") as (made, store, app):
+        for number in range(subscribers):
+            wanted = "c-1" if number < 3 else f"d-{number}"
+            filters = {"metadata": {"customer": wanted}}
+            body = {"name": "s", "endpoint": "https://hooks.example.com/", "events": ["created"], "filters": filters}
+            subscriptions.create(store, app, body)
+        for first in range(0, count, 1000):
+            jobs.submit_many(store, app, [_job(number) for number in range(first, first + 1000)])
+        shard = keys.shard_of(app)
+        assert store.events.pending(shard) == count
+        made.start()
+        found = timed(lambda: count - store.events.pending(shard), count)
+        wait_until(lambda: store.deliveries.waiting(shard)["w"] == 3 * count // 100, 10)
+        return found
+
+
+def _job(number: int) -> JobSpec:
+    metadata = {"customer": "c-1" if number % 100 == 0 else f"c-{number}", "kind": "order"}
+    text = b'{"customer": "%s", "kind": "order"}' % metadata["customer"].encode()
+    return JobSpec(queue="email", data=b"1", metadata=text, fields=fields_of(metadata))
+
+
+def streams(number: int, seconds: float, rounds: int) -> tuple[float, float]:
+    """GETs per second of one API process without and with so many open event streams that nobody reads."""
+    with ExitStack() as stack:
+        made = stack.enter_context(Service(persistent=True, RATE_LIMIT_MAX_REQUESTS="100000000"))
+        application = made.application()
+        target = Target(made.url, application.api_key)
+        body = {"queue": "email", "data": 1}
+        job = requests.post(f"{made.url}/api/jobs", json=body, headers=application.headers, timeout=10).json()["jobId"]
+        script = get(f"/api/jobs/{job}")
+        found: list[list[float]] = [[], []]
+        for _ in range(rounds):
+            found[0].append(rate(target, script, seconds))
+            with _open_streams(made.port, application.api_key, number):
+                found[1].append(rate(target, script, seconds))
+        return statistics.median(found[0]), statistics.median(found[1])
+
+
+@contextmanager
+def _open_streams(port: int, api_key: str, number: int) -> Iterator[None]:
+    request = f"GET /api/events HTTP/1.1\r\nHost: x\r\nx-api-key: {api_key}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(number):
+            stream = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            stream.sendall(request)
+            assert stream.recv(4096).startswith(b"HTTP/1.1 200"), "a stream was refused"
+        yield
+
+
+def main() -> None:
+    """Measure and print one line for each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="only the parts whose name contains this")
+    parser.add_argument("--rounds", type=int, default=3, help="by turns; the median counts (default 3)")
+    options = parser.parse_args()
+    rounds = range(options.rounds)
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f}", flush=True)
+    if options.only in "sending":
+        pairs = [(sending(5_000), bare(5_000)) for _ in rounds]
+        ours, theirs = (statistics.median(one) for one in zip(*pairs, strict=True))
+        print(
+            f"sending: {ours:,.0f}/s by one process, bare requests {theirs:,.0f}/s: {ours / theirs:.2f} ×", flush=True
+        )
+    if options.only in "matching":
+        pairs = [(matching(40_000, 10), matching(40_000, 10_000)) for _ in rounds]
+        few, many = (statistics.median(one) for one in zip(*pairs, strict=True))
+        print(f"matching: {few:,.0f} events/s of which 1 % match; with 10,000 subscriptions {many:,.0f}/s", flush=True)
+    if options.only in "memory":
+        print(f"memory: {memory(100_000):,.0f} bytes per pending delivery, body of {len(BODY)}", flush=True)
+    if options.only in "streams":
+        without, beside = streams(200, 3, options.rounds)
+        print(f"streams: GET {without:,.0f}/s, beside 200 open streams {beside:,.0f}/s: {beside / without:.2f} ×")
+
+
+if __name__ == "__main__":
+    main()
