@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mech_queue.model.errors import Code, Refusal
+from mech_queue.store.wire import Wire, pack
 
 CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 3.0  # far above the slowest script (some 10 ms), below the patience of an HTTP client
@@ -54,43 +55,46 @@ def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> "redis.Redis":
 
 
 class Lines:
-    """Connections for scripts, without the client's command path, which costs more than the script's own round trip.
+    """Connections for scripts: a stack, so that the one used last is used next and there are as many as calls at once.
 
-    A stack of redis-py connections: the one used last is used next, so there are as many as calls at once.
-    Each is checked before use (the server may have closed it meanwhile) and dropped after any trouble.
+    Each is looked at before use (the server may have closed it meanwhile) and dropped after any trouble.
     """
 
     def __init__(self, client: "redis.Redis") -> None:
         self._pool: Any = client.connection_pool
-        self._free: list[Any] = []
+        self._free: list[Wire] = []
         self._pid = os.getpid()
 
     def call(self, *command: Any) -> Any:
         """Send one command and read its answer; raises what redis-py raises, repeats nothing."""
         if self._pid != os.getpid():  # after a fork the sockets belong to the parent
             self._free, self._pid = [], os.getpid()
+        wire = self._take()
         try:
-            line = self._free.pop()
-            if line.can_read(0):
-                line.disconnect()
-        except (IndexError, redis.exceptions.ConnectionError):
-            line = self._pool.connection_class(**self._pool.connection_kwargs)
-        try:
-            line.send_packed_command(line.pack_command(*command), check_health=False)
-            answer = line.read_response()
-        except redis.exceptions.ResponseError:
-            self._free.append(line)
-            raise
+            wire.send(pack(*command))
+            answer = wire.answer()
         except BaseException:
-            line.disconnect()
+            wire.close()
             raise
-        self._free.append(line)
+        self._free.append(wire)
+        if isinstance(answer, redis.exceptions.ResponseError):
+            raise answer
         return answer
+
+    def _take(self) -> Wire:
+        try:
+            wire = self._free.pop()
+        except IndexError:
+            return Wire(self._pool)
+        if wire.ended():
+            wire.close()
+            return Wire(self._pool)
+        return wire
 
     def close(self) -> None:
         """Close what is idle."""
         while self._free:
-            self._free.pop().disconnect()
+            self._free.pop().close()
 
 
 @contextmanager

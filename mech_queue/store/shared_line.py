@@ -6,18 +6,15 @@ and hands them out. A thread alone pays nothing for this; 32 at once share a few
 round run in their order, each atomic by itself, as over connections of their own.
 """
 
-import select
-import socket
-import struct
 import threading
 from collections import deque
 from typing import Any
 
-import hiredis
 import redis
 
+from mech_queue.store.wire import Wire, pack
+
 MOST_TOGETHER = 64  # calls of one round
-_NOTHING_YET = object()
 
 
 class _Call:
@@ -41,13 +38,11 @@ class SharedLine:
         self._pool: Any = client.connection_pool
         self._waiting: deque[_Call] = deque()
         self._led = threading.Lock()
-        self._connection: Any = None
-        self._socket: Any = None
-        self._reader: Any = None
+        self._wire: Wire | None = None
 
     def call(self, *command: Any) -> Any:
         """Send one command and read its answer; raises what redis-py raises, repeats nothing."""
-        call = _Call(hiredis.pack_command(command))
+        call = _Call(pack(*command))
         self._waiting.append(call)
         if self._led.acquire(blocking=False):
             self._lead()
@@ -55,14 +50,16 @@ class SharedLine:
         if call.leads:
             self._lead()
         if call.error is not None:
-            raise call.error
+            raise type(call.error)(*call.error.args) from call.error  # one of its own for each thread
+        if isinstance(call.answer, redis.exceptions.ResponseError):
+            raise call.answer
         return call.answer
 
     def close(self) -> None:
         """Close the connection; the next call opens another. Only while no call is under way."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
     def _lead(self) -> None:
         """Run one round, then pass the lead to the first of those who wait."""
@@ -83,68 +80,18 @@ class SharedLine:
     def _round(self, together: list[_Call]) -> None:
         answered = 0
         try:
-            self._be_connected()
-            self._socket.sendall(b"".join([call.packed for call in together]))
+            if self._wire is not None and self._wire.ended():
+                self.close()
+            if self._wire is None:
+                self._wire = Wire(self._pool)
+            self._wire.send(b"".join([call.packed for call in together]))
             for call in together:
-                answer = self._next_answer()
-                if isinstance(answer, redis.exceptions.ResponseError):
-                    call.error = _of_its_kind(answer)
-                else:
-                    call.answer = answer
+                call.answer = self._wire.answer()
                 answered += 1
         except Exception as error:
             self.close()
             for call in together[answered:]:
-                call.error = _translated(error)
+                call.error = error
         finally:
             for call in together:
                 call.done.release()
-
-    def _be_connected(self) -> None:
-        if self._connection is not None and _readable(self._socket):  # its end: nothing else can come now
-            self.close()
-        if self._connection is None:
-            self._connect()
-
-    def _connect(self) -> None:
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
-        connection.connect()  # TLS, login and database as the client does them
-        self._connection, self._socket = connection, connection._sock
-        self._reader = hiredis.Reader(replyError=redis.exceptions.ResponseError, notEnoughData=_NOTHING_YET)
-        seconds = self._socket.gettimeout()
-        if type(self._socket) is socket.socket and seconds:
-            # the kernel keeps the time: Python's own timeout asks with poll() before each send and receive
-            limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self._socket.settimeout(None)
-
-    def _next_answer(self) -> Any:
-        while True:
-            answer = self._reader.gets()
-            if answer is not _NOTHING_YET:
-                return answer
-            data = self._socket.recv(65536)
-            if not data:
-                raise redis.exceptions.ConnectionError("closed by the server")
-            self._reader.feed(data)
-
-
-def _readable(waiting: socket.socket) -> bool:
-    poll = select.poll()  # select() knows no descriptor above 1,023
-    poll.register(waiting, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _of_its_kind(answer: redis.exceptions.ResponseError) -> redis.exceptions.ResponseError:
-    """The one kind of redis-py's that ``Scripts`` tells by class; the others tell by their text."""
-    return redis.exceptions.NoScriptError(str(answer)) if str(answer).startswith("NOSCRIPT") else answer
-
-
-def _translated(error: Exception) -> Exception:
-    """An exception of its own for each call, of redis-py's kinds."""
-    if isinstance(error, TimeoutError | BlockingIOError | redis.exceptions.TimeoutError):
-        return redis.exceptions.TimeoutError(str(error))
-    if isinstance(error, OSError | redis.exceptions.ConnectionError):
-        return redis.exceptions.ConnectionError(str(error))
-    return error
