@@ -122,8 +122,12 @@ class Service:
 
     def log(self, role: str) -> str:
         """The end of a role's output."""
+        return self.whole_log(role)[-4000:]
+
+    def whole_log(self, role: str) -> str:
+        """All of a role's output."""
         path = self._log_path(role)
-        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def close(self) -> None:
         """Kill everything and forget the data."""
