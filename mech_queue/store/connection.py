@@ -18,7 +18,6 @@ from mech_queue.store.wire import Wire, pack
 
 CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 3.0  # far above the slowest script (some 10 ms), below the patience of an HTTP client
-BLOCKING_TIMEOUT_S = 40.0  # for reads that wait on purpose: longer than the longest wait (30 s)
 MAX_CONNECTIONS = 1_000
 
 _UNAVAILABLE = (

@@ -8,7 +8,7 @@ import redis
 
 from mech_queue.model.errors import StoreStopped
 from mech_queue.store import keys
-from mech_queue.store.connection import BLOCKING_TIMEOUT_S, connect, translated
+from mech_queue.store.connection import connect, translated
 from mech_queue.store.scripts import PROTOCOL, WINDOW, Scripts
 
 if TYPE_CHECKING:
@@ -44,10 +44,6 @@ class Store:
         calls go together over one connection.
         """
         return cls(connect(url), url, window, shared_line=shared_line)
-
-    def blocking_client(self) -> "redis.Redis":
-        """A client of its own for reads that wait on purpose (pub/sub)."""
-        return connect(self.url, timeout_s=BLOCKING_TIMEOUT_S)
 
     def ping(self, timeout_s: float = 0.5) -> None:
         """Raise Refusal(STORE_UNAVAILABLE) unless the store answers within the time (seconds)."""

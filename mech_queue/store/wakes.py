@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import redis
 
 from mech_queue.store import keys
+from mech_queue.store.wire import Wire, pack
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
@@ -25,7 +27,7 @@ class Wakes:
     def __init__(
         self, store: "Store", heard: Callable[[str, str, bytes], None], reconnected: Callable[[], None]
     ) -> None:
-        self._client: Any = store.blocking_client()
+        self._pool = store.redis.connection_pool
         self._heard = heard
         self._reconnected = reconnected
         self._stop = threading.Event()
@@ -40,35 +42,35 @@ class Wakes:
         """End the thread; returns when it has ended, within a second or so."""
         self._stop.set()
         self._thread.join(timeout=5)
-        self._client.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            pubsub: Any = self._client.pubsub(ignore_subscribe_messages=False)
             try:
-                pubsub.subscribe(*(keys.wake_channel(shard) for shard in range(keys.SHARDS)))
-                self._listen(pubsub)
+                with closing(Wire(self._pool)) as wire:
+                    self._listen(wire)
             except (redis.exceptions.RedisError, OSError):
                 self.listening.clear()
                 self._stop.wait(PAUSE_S)
-            finally:
-                pubsub.close()
 
-    def _listen(self, pubsub: Any) -> None:
+    def _listen(self, wire: Wire) -> None:
+        wire.patience_s = 1.0
+        wire.send(pack("SUBSCRIBE", *(keys.wake_channel(shard) for shard in range(keys.SHARDS))))
         confirmed, quiet_s = 0, 0
         while not self._stop.is_set():
-            message = pubsub.get_message(timeout=1.0)
-            quiet_s = quiet_s + 1 if message is None else 0
-            if message is None:
+            try:
+                kind, *_, said = wire.answer()
+            except redis.exceptions.TimeoutError:
+                quiet_s += 1
                 if quiet_s > ANSWER_WITHIN_S:
-                    raise redis.exceptions.ConnectionError("nothing comes any more")
-                pubsub.ping()
+                    raise
+                wire.send(pack("PING"))
                 continue
-            if message["type"] == "subscribe":
+            quiet_s = 0
+            if kind == b"message":
+                place, _, name = said.partition(b"\0")
+                self._heard(chr(place[0]), place[1:].decode(), name)
+            elif kind == b"subscribe":
                 confirmed += 1
                 if confirmed == keys.SHARDS:
                     self.listening.set()
                     self._reconnected()
-            elif message["type"] == "message":
-                place, _, name = message["data"].partition(b"\0")
-                self._heard(chr(place[0]), place[1:].decode(), name)

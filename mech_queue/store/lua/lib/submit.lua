@@ -86,7 +86,7 @@ local function submit(spec)
     if at > now then job:set('tr', at) end
     if awaited == 0 and not broken then due_at('due', at, 'd' .. job.id) end
   end
-  if spec.expires then due_at('due', now + spec.expires, 'x' .. job.id) end
+  if spec.expires and not broken then due_at('due', now + spec.expires, 'x' .. job.id) end
   if broken then
     late(job, 'e', '"a job it depends on has failed"')
     late(job, 'c', 'PARENT_FAILED')
