@@ -1,6 +1,11 @@
-"""Fixtures: a shop of one's own, RabbitMQ, and a shop whose wake-ups go through it."""
+"""Fixtures: a shop of one's own, RabbitMQ, and a shop whose wake-ups go through it.
 
-from collections.abc import Iterator
+``NATIVE_BROKER=rabbitmq make pytest PYTEST=tests/celery`` runs everything here over RabbitMQ.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
 
@@ -11,13 +16,32 @@ from tests.support import rabbitmq
 from tests.support.rabbitmq import RabbitServer
 from tests.support.valkey import ValkeyServer
 
+OVER_RABBITMQ = os.environ.get("NATIVE_BROKER") == "rabbitmq"
+
+OpenShop = Callable[[], AbstractContextManager[Shop]]
+
+
+@pytest.fixture(scope="session")
+def open_shop(valkey_server: ValkeyServer, request: pytest.FixtureRequest) -> OpenShop:
+    """Opens shops with a store of their own; the broker is that store, unless NATIVE_BROKER says otherwise."""
+    if not OVER_RABBITMQ:
+        return lambda: closing(Shop(valkey_server))
+    server: RabbitServer = request.getfixturevalue("rabbit")
+    return lambda: _over_rabbitmq(valkey_server, server)
+
 
 @pytest.fixture
-def shop(valkey_server: ValkeyServer) -> Iterator[Shop]:
-    """A store of one's own; the test starts its workers."""
-    opened = Shop(valkey_server)
-    yield opened
-    opened.close()
+def shop(open_shop: OpenShop) -> Iterator[Shop]:
+    """A shop for this test alone, which starts its workers."""
+    with open_shop() as opened:
+        yield opened
+
+
+@pytest.fixture
+def broker_is_store() -> None:
+    """For tests that look into the lists of wake-ups in the store."""
+    if OVER_RABBITMQ:
+        pytest.skip("RabbitMQ is the broker")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +58,14 @@ def rabbit() -> Iterator[RabbitServer]:
 
 @pytest.fixture
 def rabbit_shop(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[Shop]:
-    """A shop whose wake-ups RabbitMQ carries; what earlier tests left there is gone."""
+    """A shop whose wake-ups RabbitMQ carries."""
+    with _over_rabbitmq(valkey_server, rabbit) as opened:
+        yield opened
+
+
+@contextmanager
+def _over_rabbitmq(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[Shop]:
+    """What earlier tests left in the broker is gone."""
     with rabbit.connection() as connection:
         channel = connection.channel()
         declare(channel, f"jobs.{APPLICATION}.{QUEUE}")
@@ -42,6 +73,8 @@ def rabbit_shop(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[S
     opened = Shop(valkey_server, BROKER_URL=rabbit.url)
     opened.store.greet(initialise=True, counts_wakeups=True)
     publisher = Publisher(opened.store, rabbit.connection)
-    yield opened
-    publisher.close()
-    opened.close()
+    try:
+        yield opened
+    finally:
+        publisher.close()
+        opened.close()

@@ -52,6 +52,11 @@ class Shop:
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._ticker.start()
 
+    @property
+    def broker_url(self) -> str:
+        """The broker of the shop's workers: the store, unless told otherwise."""
+        return self.environment.get("BROKER_URL", self.url)
+
     def _tick(self) -> None:
         while not self._closing.wait(TICK_S):
             with contextlib.suppress(Refusal, StoreStopped):

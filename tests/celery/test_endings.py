@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mech_queue.model.job import Backoff, JobRecord
+from tests.celery.conftest import OpenShop
 from tests.celery.support import APPLICATION, QUEUE, Shop
-from tests.support.valkey import ValkeyServer
 
 POOLS = {"prefork": 2, "threads": 4, "gevent": 4, "solo": 1}
 AT_ONCE = Backoff("fixed", 10)
@@ -20,11 +20,10 @@ def pool(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def shop(pool: str, valkey_server: ValkeyServer) -> Iterator[Shop]:
-    opened = Shop(valkey_server)
-    opened.worker(pool, POOLS[pool])
-    yield opened
-    opened.close()
+def shop(pool: str, open_shop: OpenShop) -> Iterator[Shop]:
+    with open_shop() as opened:
+        opened.worker(pool, POOLS[pool])
+        yield opened
 
 
 def error_of(job: JobRecord) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def test_a_killed_child_gives_its_job_back_at_once(shop: Shop) -> None:
     assert ended.state == "completed" and ended.stalls == 1 and ended.attempt == 2
 
 
+@pytest.mark.usefixtures("broker_is_store")
 def test_the_queues_wiped_under_load_lose_nothing(shop: Shop) -> None:
     shop.worker("prefork", 2)
     stop = threading.Event()
@@ -115,6 +116,7 @@ def test_a_worker_stopped_while_it_starts_holds_nothing(shop: Shop) -> None:
     assert shop.all_ended(jobs) == {"completed": 60}
 
 
+@pytest.mark.usefixtures("broker_is_store")
 @pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 3), ("threads", 4)])
 def test_broker_connections_cut_under_load(shop: Shop, pool: str, concurrency: int) -> None:
     worker = shop.worker(pool, concurrency, MECH_QUEUE_LEASE_SECONDS="60")
@@ -132,6 +134,7 @@ def test_broker_connections_cut_under_load(shop: Shop, pool: str, concurrency: i
     assert len(shop.notes("start")) == 200, "a body ran twice"
 
 
+@pytest.mark.usefixtures("broker_is_store")
 def test_a_slot_that_is_busy_stays_busy_over_a_reconnect(shop: Shop) -> None:
     worker = shop.worker("prefork", 1, SHOP_PREFETCHES="1")
     long = shop.submit("sleep", [4])

@@ -104,6 +104,7 @@ def test_a_worker_that_the_store_refuses_does_not_start(shop: Shop) -> None:
     assert "install the mech-queue release" in worker.log() and "Traceback" not in worker.log()
 
 
+@pytest.mark.usefixtures("broker_is_store")
 def test_a_running_worker_that_is_refused_leaves_the_wake_ups_to_others(shop: Shop) -> None:
     worker = shop.worker("prefork", 1)
     assert shop.run("add", [1]).state == "completed"

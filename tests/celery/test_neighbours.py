@@ -29,7 +29,7 @@ class Events:
     """Collects all task events of the shop's broker."""
 
     def __init__(self, shop: Shop) -> None:
-        self.app = Celery("monitor", broker=shop.url, set_as_current=False)
+        self.app = Celery("monitor", broker=shop.broker_url, set_as_current=False)
         self.by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._connection = self.app.connection()
         self._receiver = self.app.events.Receiver(self._connection, handlers={"*": self._take})
@@ -118,7 +118,7 @@ def test_inspect_shows_the_job_and_not_its_data(shop: Shop) -> None:
     worker = shop.worker("prefork", 1)
     job = shop.submit("sleep", [3])
     shop.noted("start", job)
-    with Celery("inspector", broker=shop.url, set_as_current=False) as app:
+    with Celery("inspector", broker=shop.broker_url, set_as_current=False) as app:
         active = app.control.inspect([worker.name], timeout=5).active()[worker.name]
         assert [task["id"] for task in active] == [job] and active[0]["name"] == "sleep"
         assert active[0]["args"] == "()" and "3" not in str(active[0]["kwargs"])
@@ -128,7 +128,7 @@ def test_revoke_with_terminate_cancels_the_job(shop: Shop) -> None:
     shop.worker("prefork", 1)
     job = shop.submit("sleep", [20])
     shop.noted("start", job)
-    with Celery("revoker", broker=shop.url, set_as_current=False) as app:
+    with Celery("revoker", broker=shop.broker_url, set_as_current=False) as app:
         app.control.revoke(job, terminate=True)
         assert shop.until(job).state == "cancelled"
     assert shop.run("add", [1]).state == "completed"
@@ -136,7 +136,7 @@ def test_revoke_with_terminate_cancels_the_job(shop: Shop) -> None:
 
 def test_delay_keeps_working_beside(shop: Shop) -> None:
     shop.worker("prefork", 2)
-    with Celery("caller", broker=shop.url, set_as_current=False) as app:
+    with Celery("caller", broker=shop.broker_url, set_as_current=False) as app:
         ordinary = [app.send_task("add", [n], ignore_result=True).id for n in range(10)]
         submitted = [shop.submit("add", [n]) for n in range(10)]
         app.send_task("context", ignore_result=True)

@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import pytest
 from celery import Celery
 from kombu.transport.virtual.base import Message
 
 from tests.celery.support import APPLICATION, QUEUE, Shop
+
+pytestmark = pytest.mark.usefixtures("broker_is_store")
 
 BROKER_LIST = f"jobs.{APPLICATION}.{QUEUE}"
 
