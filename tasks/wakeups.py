@@ -7,6 +7,8 @@ from config.settings import Settings
 from mech_queue.store import Store
 
 if TYPE_CHECKING:
+    from kombu.connection import Connection
+
     from mech_queue.celery.publish import Publisher
 
 CONNECT_TIMEOUT_S = 4
@@ -24,18 +26,19 @@ def publish(store: Store, settings: Settings) -> "Publisher | None":
     """
     if not elsewhere(settings):
         return None
-    from kombu.connection import Connection  # these load Celery: some 30 MB that the API does not need otherwise
+    from mech_queue.celery.publish import Publisher  # Celery: some 30 MB that the API does not need otherwise
 
-    from mech_queue.celery.publish import Publisher
+    return Publisher(store, lambda: connection(settings))
+
+
+def connection(settings: Settings) -> "Connection":
+    """To BROKER_URL, connected at its first use, as the stages' workers connect."""
+    from kombu.connection import Connection
 
     chosen = options(settings)
-
-    def connect() -> Connection:
-        return Connection(  # type: ignore[no-untyped-call]
-            chosen["broker_url"],
-            connect_timeout=CONNECT_TIMEOUT_S,
-            ssl=chosen.get("broker_use_ssl"),
-            transport_options=chosen.get("broker_transport_options"),
-        )
-
-    return Publisher(store, connect)
+    return Connection(  # type: ignore[no-untyped-call]
+        chosen["broker_url"],
+        connect_timeout=CONNECT_TIMEOUT_S,
+        ssl=chosen.get("broker_use_ssl"),
+        transport_options=chosen.get("broker_transport_options"),
+    )

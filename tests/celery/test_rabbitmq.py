@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 from celery import Celery
 from standardwebhooks.webhooks import Webhook
 
+from config.settings import Settings
+from mech_queue.celery.broker import Broker
 from mech_queue.client import Client
 from mech_queue.store import wakeups
+from tasks import wakeups as wakeups_of_service
 from tests.celery.support import APPLICATION, QUEUE, Shop
 from tests.support import Receiver, wait_until
 from tests.support.rabbitmq import RabbitServer
@@ -164,6 +168,17 @@ def test_queues_purged_and_deleted_under_load_lose_nothing(rabbit_shop: Shop, ra
     assert rabbit_shop.all_ended(jobs) == {"completed": 200}
     assert purged and deleted and attempts(rabbit_shop, jobs) == {1}
     assert worker.process.poll() is None
+
+
+def test_tls_checks_the_certificate(rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(broker_url=rabbit.tls_url, redis_url="redis://127.0.0.1:1/0")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        wakeups_of_service.connection(settings).connect()
+    monkeypatch.setenv("SSL_CERT_FILE", str(rabbit.authority))
+    broker = Broker(lambda: wakeups_of_service.connection(settings))
+    broker.publish({"webhooks.00": 1})
+    broker.drop()
+    assert received(rabbit, "webhooks.00")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import trustme
 from kombu.connection import Connection
 
 from tests.support.valkey import free_port
@@ -40,14 +41,21 @@ class RabbitServer:
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="rabbitmq-", ignore_cleanup_errors=True)
-        self.port, self._node_port, self._map_port = free_port(), free_port(), free_port()
+        self.port, self.tls_port, self._node_port, self._map_port = (free_port() for _ in range(4))
         self._name = f"mq-{uuid.uuid4().hex[:12]}"
         self._processes: list[subprocess.Popen[bytes]] = []
+        self.authority = Path(self.folder.name) / "authority.pem"
+        self._make_certificate()
 
     @property
     def url(self) -> str:
         """The amqp:// address."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    @property
+    def tls_url(self) -> str:
+        """The amqps:// address; its certificate is of ``authority``."""
+        return f"amqps://guest:guest@127.0.0.1:{self.tls_port}//"
 
     def start(self) -> "RabbitServer":
         """Start and wait until a client can log in."""
@@ -98,11 +106,21 @@ class RabbitServer:
         except Exception:  # a node that starts refuses in many ways
             return False
 
+    def _make_certificate(self) -> None:
+        folder, authority = Path(self.folder.name), trustme.CA()
+        authority.cert_pem.write_to_path(str(self.authority))
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+        issued.cert_chain_pems[0].write_to_path(str(folder / "certificate.pem"))
+
     def _environment(self) -> dict[str, str]:
         folder = Path(self.folder.name)
         (folder / "plugins").write_text("[].")
         (folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.default = 127.0.0.1:{self.port}\nlog.console = true\nlog.file = false\n"
+            f"listeners.tcp.default = 127.0.0.1:{self.port}\n"
+            f"listeners.ssl.default = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.certfile = {folder}/certificate.pem\nssl_options.keyfile = {folder}/key.pem\n"
+            "log.console = true\nlog.file = false\n"
         )
         erlang = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
         return {
