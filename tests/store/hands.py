@@ -45,28 +45,49 @@ class Hands(RuleBasedStateMachine):
 
     # -- submit ------------------------------------------------------------------------------
 
-    def _submit(self, items: list[tuple[str, str, int, int, int, int]]) -> None:
-        model_jobs, job_specs = [], []
-        for queue, key, priority, delay, attempts, stalls in items:
-            self.submitted += 1
-            job_id = self.submitted.to_bytes(16, "big")
-            job = ModelJob(job_id, queue, key, priority, attempts, stalls, events=["created"])
-            job.state, job.due = ("d", self.engine.now + delay) if delay else ("w", 0)
-            model_jobs.append(job)
-            job_specs.append(
-                JobSpec(
-                    queue=queue,
-                    priority=priority,
-                    delay_ms=delay or None,
-                    attempts=attempts,
-                    max_stalls=stalls,
-                    concurrency_key=key or None,
-                    fields=(key_field(key),),
-                )
-            )
-        answers = self.store.jobs.submit(APPLICATION, job_specs, ids=[job.id for job in model_jobs])
-        assert [answer.job_id for answer in answers if not isinstance(answer, Refusal)] == [
-            job_id_text(job.id) for job in model_jobs
+    def _submit(self, items: list[tuple[Any, ...]]) -> None:
+        """Each as ``_new`` takes it."""
+        self._submit_jobs([self._new(*item) for item in items])
+
+    def _new(
+        self,
+        queue: str,
+        key: str,
+        priority: int = 0,
+        delay: int = 0,
+        attempts: int = 1,
+        stalls: int = 1,
+        timeout: int = 0,
+        expires: int = 0,
+        **more: Any,
+    ) -> tuple[ModelJob, JobSpec]:
+        """A job for the model and for the store; ``more`` goes into the store's. Times in ms, 0: none."""
+        self.submitted += 1
+        data = str(self.submitted).encode()
+        job_id = self.submitted.to_bytes(16, "big")
+        job = ModelJob(job_id, queue, key, priority, attempts, stalls, events=["created"], data=data, timeout=timeout)
+        job.state, job.due = ("d", self.engine.now + delay) if delay else ("w", 0)
+        job.expires_at = self.engine.now + expires if expires else 0
+        spec = JobSpec(
+            queue=queue,
+            data=data,
+            priority=priority,
+            delay_ms=delay or None,
+            attempts=attempts,
+            max_stalls=stalls,
+            timeout_ms=timeout or None,
+            expires_in_ms=expires or None,
+            concurrency_key=key or None,
+            fields=(key_field(key),),
+            **more,
+        )
+        return job, spec
+
+    def _submit_jobs(self, made: list[tuple[ModelJob, JobSpec]]) -> None:
+        model_jobs = [job for job, _ in made]
+        answers = self.store.jobs.submit(APPLICATION, [spec for _, spec in made], ids=[job.id for job in model_jobs])
+        assert [(answer.job_id, answer.deduplicated) for answer in answers if not isinstance(answer, Refusal)] == [
+            (job_id_text(job.id), False) for job in model_jobs
         ]
         sequences = self.store.redis.zmscore(self.engine.prefix + b"all", [job.id for job in model_jobs])
         before = max([0, *(job.sequence for job in self.model.jobs.values())])
@@ -99,6 +120,7 @@ class Hands(RuleBasedStateMachine):
                 assert job_id_text(job.id) == got.id, "not the next job"
                 self.model.begin(job, got.lease_token, LEASE_MS, self.engine.now, by="claim")
                 assert (got.attempt, got.lease_expires_ms) == (job.starts, job.lease_end)
+                assert got.data == job.data
             if had and not taken[name]:
                 exact = False  # the slot went on to another queue inside the script
             left -= len(taken[name])
@@ -180,6 +202,8 @@ class Hands(RuleBasedStateMachine):
         job = self._pick(place, "wdacfx")
         if job is None:
             return None
+        if action == "promote" and job.awaited:
+            allowed = ""
         answer = self.store.jobs.act(action, APPLICATION, [job_id_text(job.id)])[0]
         if isinstance(answer, Refusal):
             assert job.state not in allowed, answer

@@ -1,25 +1,22 @@
 """A hypothesis machine: random clients, workers and schedulers against the store and the reference model."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import initialize
 
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.ids import job_id_text
 from mech_queue.model.job import JobSpec
 from mech_queue.store import Store, keys
 from tests.store.engine import APPLICATION
-from tests.store.hands import NAMES, Hands
+from tests.store.hands import NAMES
 from tests.store.model import ENDED, STARTED_LEASE_MS
+from tests.store.options import Options, places, queue_names, step
 from tests.store.sameness import KEYS
 
 EXTREMES = [0, 0, 0, 0, 1, -1, 2**31 - 1, -(2**31)]
 
-queue_names = st.sampled_from(NAMES)
-places = st.integers(0, 10**6)  # which of the jobs that qualify
 specs = st.tuples(
     queue_names,
     st.sampled_from(["", "", *KEYS]),
@@ -27,6 +24,8 @@ specs = st.tuples(
     st.sampled_from([0, 0, 0, 500, 3_000]),  # delay
     st.sampled_from([1, 2, 3]),  # attempts
     st.sampled_from([0, 1, 3]),  # stalls it may have
+    st.sampled_from([0, 0, 0, 300]),  # timeout
+    st.sampled_from([0, 0, 0, 1, 2_000]),  # expiry
 )
 concurrencies = st.sampled_from([None, 1, 2, 5])
 key_limits = st.sampled_from([None, 1, 1, 2])
@@ -39,22 +38,7 @@ tokens = st.sampled_from(["right", "right", "none", "stale"])
 delays = st.sampled_from([0, 0, 700])
 
 
-def step(**given: Any) -> Callable[[Callable[..., None]], Any]:
-    """A rule that takes 1 ms; what breaks in it leaves the machine unsound, so that no drain is tried."""
-
-    def decorate(function: Callable[..., None]) -> Any:
-        @functools.wraps(function)
-        def run(self: Hands, **values: Any) -> None:
-            self.sound = False
-            self.engine.now += 1
-            function(self, **values)
-
-        return rule(**given)(run)
-
-    return decorate
-
-
-class Machine(Hands):
+class Machine(Options):
     """Made by ``machine_on(store)``, which says what it runs against."""
 
     @initialize(
@@ -70,7 +54,10 @@ class Machine(Hands):
             self._per_key(name, per_key)
             self._rate(name, rate)
             if jobs:
-                self._submit([(name, ("", *KEYS)[i % 4], i % 2, 0, 2, 1) for i in range(jobs)])
+                self._submit([(name, ("", *KEYS)[i % 4], i % 2, 0, 2, 1, i % 4 // 3 * 2_000) for i in range(jobs)])
+                self._submit([(name, "", 9, 0, 1, 1, 0, 6_000)])
+                self._submit_once(name, "", lasts=name == "B")
+                self._submit_child(name, list(self.model.jobs)[-2:])
 
     # -- submit ------------------------------------------------------------------------------
 
@@ -218,15 +205,16 @@ class Machine(Hands):
     def retry(self, place: int) -> None:
         if job := self._act("retry", place, ENDED, dict.fromkeys("wda", Code.CONFLICT)):
             job.failures = job.stalls = 0
-            job.token, job.token_required, job.conflicts = None, False, (0, 0)
+            job.token, job.token_required, job.conflicts, job.awaited = None, False, (0, 0), 0
+            if job.deduped:
+                self.model.dedupe.setdefault(job.queue, (job.id, False))
             job.events.append("retrying")
             self.model.enqueue(job)
 
     @step(place=places)
     def delete(self, place: int) -> None:
         if job := self._act("delete", place, "wdcfx", {"a": Code.JOB_ACTIVE}):
-            del self.model.jobs[job.id]
-            self.model.tidy(job.queue)
+            self.model.remove(job, self.engine.now)
 
     @step(place=places, priority=st.integers(-2, 5))
     def change_priority(self, place: int, priority: int) -> None:
@@ -239,7 +227,9 @@ class Machine(Hands):
         if job := self._pick(place, "wd"):
             at = self.engine.now + delay
             self.store.jobs.change(APPLICATION, job_id_text(job.id), run_at_ms=at)
-            if delay:
+            if job.awaited:
+                job.due = at
+            elif delay:
                 job.state, job.due = "d", at
                 self.model.tidy(job.queue)
             elif job.state == "d":

@@ -13,6 +13,7 @@ ENDED = "cfx"
 KEEP_MS = 20_000  # retention of ended jobs in the machine's application
 CONFLICT_MS = 60_000  # how long a refused tokenless write is remembered
 STARTED_LEASE_MS = 1_800_000
+BACKOFF_MS = 1_000  # before the first retry after a timeout; then twice as long each time
 UNLIMITED = 10**9
 
 
@@ -39,6 +40,14 @@ class ModelJob:
     removal: int = 0  # of an ended job
     conflicts: tuple[int, int] = (0, 0)  # how many, until when
     events: list[str] = field(default_factory=list)
+    data: bytes = b"null"
+    label: str | None = None  # by which it is found; None: by its key
+    timeout: int = 0  # longest run of an attempt (0: none)
+    timeout_at: int = 0  # of a running attempt
+    expires_at: int = 0  # of a job that nobody started yet
+    deduped: bool = False  # it was submitted with the queue's dedupe key
+    awaited: int = 0  # parents that have not ended
+    runs_anyway: bool = False  # whatever becomes of its parents
 
     def seen_conflicts(self, now: int) -> int:
         """How many refused tokenless writes count at this time."""
@@ -81,6 +90,9 @@ class Model:
         self.jobs: dict[bytes, ModelJob] = {}
         self.queues = {name: ModelQueue() for name in queues}
         self.max: int | None = None
+        self.dedupe: dict[str, tuple[bytes, bool]] = {}  # queue -> the job that has its key, whether it outlives it
+        self.children: dict[bytes, set[bytes]] = {}  # parent -> those who wait for it
+        self.tells: dict[bytes, int] = {}  # parents whose children are to be told, and since when
         self._clock = 0
 
     # -- questions ---------------------------------------------------------------------------
@@ -152,7 +164,7 @@ class Model:
 
     def enqueue(self, job: ModelJob) -> None:
         """The job waits; its key gets a turn unless it has one."""
-        job.state = "w"
+        job.state, job.timeout_at = "w", 0
         if job.key:
             self.queues[job.queue].turns.setdefault(job.key, self.tick())
 
@@ -169,6 +181,7 @@ class Model:
         job.state, job.token, job.token_required = "a", token, by == "claim"
         job.lease_ms, job.lease_end = lease_ms, now + lease_ms
         job.starts += 1
+        job.timeout_at, job.expires_at = now + job.timeout if job.timeout else 0, 0
         job.events.append("started")
         if settings.rate is not None:
             settings.starts.append(now)
@@ -195,13 +208,33 @@ class Model:
     def end(self, job: ModelJob, state: str, now: int, event: str) -> None:
         """The job ends."""
         job.state, job.removal = state, now + KEEP_MS
+        job.timeout_at = job.expires_at = 0
         job.events.append(event)
         self.tidy(job.queue)
+        self._told_of(job.id, now)
+        self.free_dedupe(job, also_lasting=False)
+
+    def remove(self, job: ModelJob, now: int) -> None:
+        """The job is gone, without an event."""
+        del self.jobs[job.id]
+        self.tidy(job.queue)
+        self._told_of(job.id, now)
+        self.free_dedupe(job, also_lasting=job.state not in ENDED)
+
+    def free_dedupe(self, job: ModelJob, *, also_lasting: bool) -> None:
+        """Its key is free again, unless another job has it, or it is to last beyond the job."""
+        holder, lasts = self.dedupe.get(job.queue, (b"", False))
+        if holder == job.id and (also_lasting or not lasts):
+            del self.dedupe[job.queue]
+
+    def _told_of(self, parent: bytes, now: int) -> None:
+        if self.children.get(parent):
+            self.tells[parent] = now
 
     def wait(self, job: ModelJob, delay_ms: int, now: int) -> None:
         """The job goes back to its queue, now or later."""
         if delay_ms > 0:
-            job.state, job.due = "d", now + delay_ms
+            job.state, job.due, job.timeout_at = "d", now + delay_ms, 0
         else:
             self.enqueue(job)
 
@@ -225,19 +258,61 @@ class Model:
         job.events.append("stalled")
 
     def run_due(self, now: int) -> None:
-        """The scheduler, in its order: what is due, lost leases, removals."""
-        due = [job for job in self.of("d") if job.due <= now]
-        for job in sorted(due, key=lambda job: (job.due, job.id)):
-            self.enqueue(job)
+        """The scheduler, in its order: what is due, lost leases, removals; again while that made something due."""
+        while self._run_due_once(now):
+            pass
+
+    def _run_due_once(self, now: int) -> bool:
+        due = sorted(entry for entry in self.due() if entry[0] <= now)
+        for _, kind, job_id in due:
+            self._act(kind, job_id, now)
         lost = [job for job in self.of("a") if job.lease_end <= now]
         for job in sorted(lost, key=lambda job: (job.lease_end, job.id)):
             self.stall(job, now)
-        for job in self.of(ENDED):
-            if job.removal <= now:
-                if job.seen_conflicts(now):
-                    job.removal = job.conflicts[1]
-                else:
-                    del self.jobs[job.id]
+        over = [job for job in self.of(ENDED) if job.removal <= now]
+        for job in over:
+            if job.seen_conflicts(now):
+                job.removal = job.conflicts[1]
+            else:
+                self.remove(job, now)
+        return bool(due or lost or over)
+
+    def due(self) -> list[tuple[int, str, bytes]]:
+        """(when, what, job): d delayed, t timeout, x expiry, c children to be told."""
+        return [
+            *((at, "c", parent) for parent, at in self.tells.items()),
+            *((job.due, "d", job.id) for job in self.of("d") if not job.awaited),
+            *((job.timeout_at, "t", job.id) for job in self.jobs.values() if job.timeout_at),
+            *((job.expires_at, "x", job.id) for job in self.jobs.values() if job.expires_at),
+        ]
+
+    def _act(self, kind: str, job_id: bytes, now: int) -> None:
+        if kind == "c":
+            del self.tells[job_id]
+            self._tell_children(job_id, now)
+            return
+        job = self.jobs[job_id]
+        if kind == "d" and job.state == "d" and not job.awaited:
+            self.enqueue(job)
+        elif kind == "t" and job.timeout_at:
+            self.fail(job, BACKOFF_MS * 2**job.failures, True, now)
+        elif kind == "x" and job.expires_at:
+            self.end(job, "f", now, "failed")
+
+    def _tell_children(self, parent_id: bytes, now: int) -> None:
+        parent = self.jobs.get(parent_id)
+        if parent and parent.state not in ENDED:
+            return
+        for child_id in self.children.pop(parent_id, set()):
+            child = self.jobs.get(child_id)
+            if child is None or child.state != "d" or not child.awaited:
+                continue
+            child.awaited -= 1
+            if not (parent and parent.state == "c") and not child.runs_anyway:
+                child.awaited = 0
+                self.end(child, "f", now, "failed")
+            elif not child.awaited and child.due <= now:
+                self.enqueue(child)
 
     # -- PUT ---------------------------------------------------------------------------------
 

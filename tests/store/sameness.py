@@ -7,6 +7,7 @@ from typing import Any
 from mech_queue.model.event import BY_LETTER
 from mech_queue.model.metadata import fields_hash
 from mech_queue.store import keys
+from mech_queue.store.jobs import digest
 from tests.store.engine import Engine
 from tests.store.model import ENDED, Model, ModelJob, ModelQueue
 
@@ -37,16 +38,18 @@ local function all(key) return call('ZRANGE', P .. key, 0, -1, 'WITHSCORES') end
 local seen = {all('all'), all('act'), all('due'), all('end'), all('res'), call('ZRANGE', P .. 'ix', 0, -1),
   call('HGETALL', P .. 'app'), call('HGETALL', S .. 'totals'), call('ZSCORE', S .. 'next', ARGV[1]),
   call('XRANGE', P .. 'ev', ARGV[2], '+')}
-for i = 4, #ARGV do
+for i = 4, #ARGV, 2 do
   local name = ARGV[i]
   seen[#seen + 1] = {call('HGETALL', P .. 'q:' .. name), all('r:' .. name), call('HGETALL', P .. 'kt:' .. name),
     call('HGETALL', P .. 'kr:' .. name), call('LRANGE', P .. 'rl:' .. name, 0, -1), call('LLEN', ARGV[3] .. name),
-    all('w:' .. name .. ':x'), all('w:' .. name .. ':y'), all('w:' .. name .. ':z')}
+    all('w:' .. name .. ':x'), all('w:' .. name .. ':y'), all('w:' .. name .. ':z'),
+    call('GET', P .. 'dedupe:' .. ARGV[i + 1])}
 end
 return seen
 """
 KEYS = ("x", "y", "z")
-QUEUE_PARTS = ("hash", "ring", "turns", "running", "log", "list", *("waiting " + key for key in KEYS))
+DEDUPE = "one"  # the only dedupe key that the machine uses, in each queue
+QUEUE_PARTS = ("hash", "ring", "turns", "running", "log", "list", *("waiting " + key for key in KEYS), "dedupe")
 
 
 def fields(flat: list[bytes]) -> dict[bytes, bytes]:
@@ -65,6 +68,7 @@ class Sameness:
     def __init__(self, engine: Engine, model: Model, window: int) -> None:
         self.engine, self.model, self.window = engine, model, window
         self.names = list(model.queues)
+        self.named = [part for name in self.names for part in (name, digest(f"{name}\0{DEDUPE}"))]
         self.held: set[str] = set()  # queues with a slot of the application reserved, at the last look
         self.last_event = b"-"
         self.told: dict[bytes, list[str]] = {}  # events seen so far, per job
@@ -78,7 +82,7 @@ class Sameness:
         """
         place, arguments = keys.shard_prefix(self.engine.shard), [self.engine.application_id, self.last_event]
         rows = self.engine.store.redis.execute_command(
-            "EVAL_RO", LOOK, 1, place, *arguments, self.engine.list_prefix, *self.names
+            "EVAL_RO", LOOK, 1, place, *arguments, self.engine.list_prefix, *self.named
         )
         everything, active, due, ends, held = (scores(row) for row in rows[:5])
         index, app, totals, following, events = rows[5:10]
@@ -116,12 +120,12 @@ class Sameness:
         assert everything == {job.id: job.sequence for job in jobs.values()}, "jobs lost or invented"
         assert active == {job.id: job.lease_end for job in self.model.of("a")}, "leases"
         assert ends == {job.id: job.removal for job in self.model.of(ENDED)}, "removals"
-        delayed = {member[1:]: at for member, at in due.items() if member[:1] == b"d"}
-        assert delayed == {job.id: job.due for job in self.model.of("d")}, "due times"
+        dated = {(at, member[:1].decode(), member[1:]) for member, at in due.items() if member[:1] in b"cdtx"}
+        assert dated == set(self.model.due()), "due times"
         wanted = set()
         for job in jobs.values():
             wanted.add(b"s" + job.state.encode() + job.queue.encode() + b"\0" + seq8(job.sequence))
-            wanted.add(key_entry(job.key) + seq8(job.sequence))
+            wanted.add(key_entry(job.key if job.label is None else job.label) + seq8(job.sequence))
         assert set(index) == wanted, "index"
 
     def _counters(self, app: dict[bytes, bytes], totals: dict[bytes, bytes], held: dict[bytes, int]) -> None:
@@ -159,6 +163,7 @@ class Sameness:
             waiting[job.key][seq8(job.sequence)] = -job.priority
         for key in KEYS:
             assert scores(parts["waiting " + key]) == waiting[key], f"waiting jobs of key {key}"
+        assert parts["dedupe"] == self.model.dedupe.get(name, (None, False))[0], "who has the dedupe key"
         self._ring(name, scores(parts["ring"]), turns, stale=stale)
         self._rate(settings, parts["log"], int(record.get(b"rate_used", 0)))
 

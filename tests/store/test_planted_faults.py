@@ -73,6 +73,24 @@ FAULTS = [
     ),
     Fault("a held slot never lapses", "if drop_held(queue) then queue.lap", "if false then queue.lap"),
     Fault("a lost lease is not told", "  event(job, 'stalled')\n", "", quick=True),
+    Fault("an attempt may run for ever", "if job:option('timeout') then due_at(", "if false then due_at(", quick=True),
+    Fault(
+        "a job expires though it was started",
+        "'x' .. job.id) end\n  observe",
+        "'y' .. job.id) end\n  observe",
+        quick=True,
+    ),
+    Fault("a dedupe key outlives its job", "  free_dedupe(job)\n  if kind", "  if kind", quick=True),
+    Fault("a dedupe key for a time ends with its job", "(not job.te or call('PTTL', key) < 0)", "true"),
+    Fault(
+        "children are not told of their parent's end",
+        "== 1 then due_at('due', now, 'c' .. job.id) end\n  tell",
+        "== 2 then\n  end\n  tell",
+    ),
+    Fault("the first parent that ends lets a child run", "    if left > 0 then return end\n", "", quick=True),
+    Fault(
+        "the failure of a parent is forgotten", "if not well and job:option('orphan') ~= 'run' then", "if false then"
+    ),
     Fault("the scheduler is not told of a due time", "  call('ZADD', S .. 'next', 'LT', int(score), APP_ID)\n", ""),
 ]
 
