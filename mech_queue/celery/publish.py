@@ -13,7 +13,8 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from kombu.connection import Connection
 
@@ -23,6 +24,8 @@ from mech_queue.store import Store, wakeups
 from mech_queue.store.scripts import WINDOW
 
 log = logging.getLogger("mech_queue")
+
+T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
@@ -58,6 +61,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._pause_s = 0.0
+        self._out_of_order: set[str] = set()
 
     def after_fork(self) -> None:
         """In the child: the thread is gone, and the connection is the parent's (kept, since its end would close it)."""
@@ -118,7 +122,7 @@ class Publisher:
             else:
                 self._pause_s = 0.0
             with self._changed:
-                for name, number in work.wakeups.items():  # what was not sent
+                for name, number in work.wakeups.items():  # not sent
                     self._want(name, number)
         self._broker.drop()
 
@@ -129,37 +133,44 @@ class Publisher:
             except (Refusal, StoreStopped):
                 return  # the next look counts anew
 
-    def _send(self, wakeups: Counter[str]) -> None:
-        """Take off what the broker has confirmed. Raises when it is away, or one of its queues is out of order."""
+    def _send(self, wanted: Counter[str]) -> None:
+        """Take off what is done with. Raises when the broker is away, and leaves the rest."""
         try:
-            self._broker.publish(wakeups)
-            wakeups.clear()
-            return
+            self._broker.publish(wanted)
+            wanted.clear()
         except Exception as error:
             log.debug("Wake-ups did not go out together: %r", error)
             self._broker.drop()
-        failed: Exception | None = None
-        for name in list(wakeups):  # one by one, since a queue out of order must not hold up the others
-            self._broker.open()
-            try:
-                self._broker.publish({name: wakeups[name]})
-                del wakeups[name]
-            except Exception as error:
-                self._broker.drop()
-                failed = error
-        if failed:
-            raise failed
+        for name, number in list(wanted.items()):
+            self._for_itself(name, partial(self._broker.publish, {name: number}))
+            del wanted[name]  # where they were refused, the scheduler asks again
 
     def _look(self, looks: dict[str, int]) -> None:
         for name, generation in looks.items():
-            number = self._broker.waiting(name)
+            number = self._for_itself(name, partial(self._broker.waiting, name))
+            if number is None:
+                continue
             try:
                 wakeups.waiting(self._store, name, number, generation)
             except (Refusal, StoreStopped):
                 return
 
+    def _for_itself(self, name: str, step: Callable[[], T]) -> T | None:
+        """One queue's step; a queue that is out of order must not hold up others. Raises when the broker is away."""
+        self._broker.open()
+        try:
+            done = step()
+        except Exception as error:
+            self._broker.drop()
+            if name not in self._out_of_order:
+                log.warning("The broker's queue %s is out of order: %r", name, error)
+                self._out_of_order.add(name)
+            return None
+        self._out_of_order.discard(name)
+        return done
+
     def _failed(self, error: Exception) -> None:
-        """Rest for a while, longer each time; the looks are asked for again anyway."""
+        """The broker is away: rest for a while, longer each time. The looks are asked for again anyway."""
         if not self._pause_s:
             log.warning("The broker does not take wake-ups (%r); trying again.", error)
         self._pause_s = min(self._pause_s * 2 or FIRST_PAUSE_S, LONGEST_PAUSE_S)
