@@ -17,7 +17,6 @@ from api.runtime import Runtime
 from api.schemas.base import ErrorSchema
 from config import logging as log_config
 from config.settings import Settings
-from mech_queue.model.submission import Defaults
 from mech_queue.services.rates import Limiter, Rates
 from mech_queue.services.streams import Streams
 from mech_queue.services.waiting import Waiters
@@ -46,7 +45,6 @@ def create_app(
         metrics=HttpMetrics(),
         waiters=Waiters(store, settings.max_waiters),
         streams=Streams(store),
-        defaults=Defaults(settings.default_job_backoff_delay, settings.default_job_attempts),
         probe=Probe(store),
     )
     app = Flask("api", static_folder=None)

@@ -86,7 +86,7 @@ def _items(call: Call, name: str) -> Items:
 
 def _spec(call: Call, value: Any, members: dict[str, bytes], linked: batch_refs.Linked) -> JobSpec | Refusal:
     try:
-        spec = parse_submission(value, members, call.runtime.defaults, refs=frozenset(linked.names))
+        spec = parse_submission(value, members, refs=frozenset(linked.names))
         linked.check(value)
         demand_queue(call.caller, spec.queue)
         return spec

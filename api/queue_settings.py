@@ -5,7 +5,7 @@ from typing import Any
 from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems
 from mech_queue.model.queue import QueueRecord
-from mech_queue.model.submission import MAX_ATTEMPTS, MAX_RETENTION_S, Defaults, parse_backoff
+from mech_queue.model.submission import MAX_ATTEMPTS, MAX_RETENTION_S, parse_backoff
 
 MOST = 2_147_483_647
 DAY_MS = 86_400_000
@@ -25,7 +25,7 @@ RETENTION = tuple(f"{state}{kind}" for state in ("completed", "failed", "cancell
 _BACKOFF = ("backoff_type", "backoff_delay", "backoff_max", "backoff_jitter")
 
 
-def parse_patch(value: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
+def parse_patch(value: dict[str, Any]) -> dict[str, Any]:
     """PATCH -> field of the store -> value, None clears. Raises INVALID."""
     problems = Problems()
     reader = Reader(value, problems)
@@ -44,7 +44,7 @@ def parse_patch(value: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     if "rateLimit" in value:
         patch |= _rate_limit(value["rateLimit"], problems)
     if "backoff" in value:
-        patch |= _backoff(value["backoff"], defaults, problems)
+        patch |= _backoff(value["backoff"], problems)
     if "retention" in value:
         patch |= _retention(value["retention"], problems)
     problems.raise_any()
@@ -65,8 +65,8 @@ def _rate_limit(value: Any, problems: Problems) -> dict[str, Any]:
     }
 
 
-def _backoff(value: Any, defaults: Defaults, problems: Problems) -> dict[str, Any]:
-    found = parse_backoff(value, "backoff", defaults, problems)
+def _backoff(value: Any, problems: Problems) -> dict[str, Any]:
+    found = parse_backoff(value, "backoff", problems)
     if found is None:
         return dict.fromkeys(_BACKOFF)
     return dict(zip(_BACKOFF, (found.type, found.delay_ms, found.max_delay_ms, found.jitter), strict=True))
@@ -93,7 +93,7 @@ def _kept(name: str) -> str:
 def to_json(record: QueueRecord) -> dict[str, Any]:
     """The queue as callers see it; absent settings are null."""
     fields, number = record.fields, record.number
-    rate, delay = number("rate_max"), number("backoff_delay")
+    rate, backoff = number("rate_max"), fields.get("backoff_type")
     lease, started = number("lease"), number("started_lease")
     return {
         "name": record.name,
@@ -105,10 +105,10 @@ def to_json(record: QueueRecord) -> dict[str, Any]:
             "startedLeaseSeconds": None if started is None else started // 1000,
             "attempts": number("attempts"),
             "backoff": None
-            if delay is None
+            if backoff is None
             else {
-                "type": fields.get("backoff_type", "exponential"),
-                "delay": delay,
+                "type": backoff,
+                "delay": number("backoff_delay"),
                 "maxDelay": number("backoff_max"),
                 "jitter": float(fields.get("backoff_jitter", 0)),
             },

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from api.health import Probe
 from api.metrics import HttpMetrics
 from config.settings import Settings
-from mech_queue.model.submission import Defaults
 from mech_queue.services.rates import Limiter
 from mech_queue.services.streams import Streams
 from mech_queue.services.waiting import Waiters
@@ -24,7 +23,6 @@ class Runtime:
     metrics: HttpMetrics
     waiters: Waiters
     streams: Streams
-    defaults: Defaults
     probe: Probe
     stopping: threading.Event = field(default_factory=threading.Event)
     started_at: float = field(default_factory=time.monotonic)

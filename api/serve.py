@@ -43,7 +43,7 @@ def greet_until_heard(settings: Settings, store: Store, stop: threading.Event) -
     """Initialise the store as soon as it answers; until then /health says that it does not."""
     while not stop.is_set():
         try:
-            store.greet(initialise=True, retention=settings.retention)
+            store.greet(initialise=True, defaults=settings.job_defaults)
             applications.ensure_master(store)
             return
         except Refusal:

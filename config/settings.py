@@ -111,10 +111,15 @@ class Settings(StoreSection, KeysSection, ServerSection, LimitsSection, WebhookS
         return self._has_store
 
     @property
-    def retention(self) -> dict[str, int]:
-        """Seconds to keep ended jobs, per state: the service's default, told to the store at each start."""
-        completed, failed = self.remove_completed_jobs_after, self.remove_failed_jobs_after
-        return {"completed": completed, "failed": failed, "cancelled": completed}
+    def job_defaults(self) -> dict[str, int]:
+        """What holds for jobs that do not say, told to the store at each start (``Store.greet``)."""
+        return {
+            "keep_completed": self.remove_completed_jobs_after,
+            "keep_failed": self.remove_failed_jobs_after,
+            "keep_cancelled": self.remove_completed_jobs_after,
+            "attempts": self.default_job_attempts,
+            "backoff_delay": self.default_job_backoff_delay,
+        }
 
     @property
     def endpoint_slots(self) -> int:

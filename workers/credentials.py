@@ -76,7 +76,7 @@ class Credentials:
         store = Store.open(redis_url)
         store.secrets_key = settings.secrets_key or self.values["SECRETS_KEY"]
         try:
-            store.greet(initialise=True, retention=settings.retention)
+            store.greet(initialise=True, defaults=settings.job_defaults)
             known = self._known()
             caller = applications.authenticate(store, known.api_key) if known else None
             if known and caller and caller.application_id == known.id:

@@ -54,7 +54,7 @@ class Scheduler:
 
     def _greet(self) -> int:
         elsewhere = wakeups.elsewhere(self._settings)
-        self._store.greet(initialise=True, retention=self._settings.retention, counts_wakeups=elsewhere)
+        self._store.greet(initialise=True, defaults=self._settings.job_defaults, counts_wakeups=elsewhere)
         return 1
 
     def _tick(self) -> int:

@@ -24,7 +24,7 @@ def submit(call: Call) -> Answer:
     call.no_query()
     parsed = parse_body(call.environ, call.body)
     value, members = (parsed.value, parsed.members) if parsed else ({}, {})
-    spec = parse_submission(value, members, call.runtime.defaults)
+    spec = parse_submission(value, members)
     demand_queue(call.caller, spec.queue)
     done = jobs.submit(call.store, call.application_id, spec, idempotency=_idempotency(call))
     headers: Headers = [("Location", f"/api/jobs/{done.job_id}")]

@@ -4,7 +4,7 @@ from flask import Response
 
 from api.answers import ok
 from api.auth import demand_queue
-from api.context import application_id, caller, respond, runtime, store
+from api.context import application_id, caller, respond, store
 from api.guards import requires
 from api.hot import queues as hot
 from api.paging import page_of
@@ -72,7 +72,7 @@ class Queue(Resource):
         if sentence:
             raise invalid("queue", sentence)
         demand_queue(caller(), queue)
-        patch = parse_patch(body().value, runtime().defaults)
+        patch = parse_patch(body().value)
         return _answer(queues.change(store(), application_id(), queue, patch))
 
     @requires(Scope.ADMIN)

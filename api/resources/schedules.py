@@ -7,7 +7,7 @@ from flask import Response
 
 from api.answers import ok
 from api.auth import demand_queue
-from api.context import application_id, caller, respond, runtime, store
+from api.context import application_id, caller, respond, store
 from api.guards import requires
 from api.queries import limit_of
 from api.schemas import schedules as schemas
@@ -156,7 +156,7 @@ class Runs(Resource):
 def _spec(before: ScheduleSpec | None = None, ignored: frozenset[str] = frozenset()) -> ScheduleSpec:
     given = body()
     value = {name: member for name, member in given.value.items() if name not in ignored}
-    spec = parse_schedule(value, given.members, runtime().defaults, before)
+    spec = parse_schedule(value, given.members, before)
     if spec.submission is not None:
         demand_queue(caller(), spec.queue)
     return spec

@@ -59,10 +59,10 @@ ErrorCode = Literal["TIMEOUT", "EXPIRED", "STALLED", "PARENT_FAILED"]
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long a failed job waits before its next attempt. Durations in ms."""
+    """How long a failed job waits before its next attempt. Durations in ms; ``delay_ms`` None: as its queue says."""
 
     type: Literal["exponential", "fixed"] = "exponential"
-    delay_ms: int = 1_000
+    delay_ms: int | None = None
     max_delay_ms: int | None = None
     jitter: float = 0.0
 

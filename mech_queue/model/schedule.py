@@ -9,7 +9,7 @@ from mech_queue.model.checks import MAX_DURATION_MS, Reader
 from mech_queue.model.errors import Refusal
 from mech_queue.model.job import JobSpec
 from mech_queue.model.problems import Problems
-from mech_queue.model.submission import Defaults, parse_submission
+from mech_queue.model.submission import parse_submission
 from mech_queue.model.timing import CatchUp, Timing, check_cron, check_timezone
 
 Overlap = Literal["skip", "allow"]
@@ -84,7 +84,7 @@ class ScheduleRun:
 
 
 def parse_schedule(
-    value: dict[str, Any], members: dict[str, bytes], defaults: Defaults, before: ScheduleSpec | None = None
+    value: dict[str, Any], members: dict[str, bytes], before: ScheduleSpec | None = None
 ) -> ScheduleSpec:
     """A spec from its wire form; with ``before``, only the fields sent change (null: back to the default).
 
@@ -101,7 +101,7 @@ def parse_schedule(
     if value.get("name") is not None:
         changed["name"] = parse_name(value["name"], problems)
     if value.get("job") is not None:
-        job = _job(value["job"], members["job"], defaults, problems)
+        job = _job(value["job"], members["job"], problems)
         changed |= {"job": members["job"], "submission": job, "queue": job.queue if job else ""}
     if "limit" in value:
         changed["limit"] = reader.integer("limit", 1, MAX_LIMIT)
@@ -162,11 +162,11 @@ def _timezone(reader: Reader) -> str:
     return name
 
 
-def _job(value: Any, raw: bytes, defaults: Defaults, problems: Problems) -> JobSpec | None:
+def _job(value: Any, raw: bytes, problems: Problems) -> JobSpec | None:
     """The job's submission; its time belongs to the schedule, and jobs it could depend on will be gone."""
     try:
         members = strict_json.raw_members(raw) if isinstance(value, dict) else {}
-        job = parse_submission(value, members, defaults)
+        job = parse_submission(value, members)
     except Refusal as refusal:
         for path, sentences in refusal.details.items():
             for sentence in sentences:

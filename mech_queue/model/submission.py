@@ -5,7 +5,6 @@ valid; the raw members keep the exact text of data and metadata, which come back
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from mech_queue.model import endpoint, metadata
@@ -48,20 +47,7 @@ OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What holds for jobs that do not say: total tries, and the first pause before a retry in ms.
-
-    As long as they are the library's own (1 and 1,000), a job keeps "not said", and its queue decides.
-    """
-
-    backoff_delay_ms: int = 1_000
-    attempts: int = 1
-
-
-def parse_submission(
-    value: Any, members: dict[str, bytes], defaults: Defaults, *, refs: frozenset[str] | None = None
-) -> JobSpec:
+def parse_submission(value: Any, members: dict[str, bytes], *, refs: frozenset[str] | None = None) -> JobSpec:
     """A validated JobSpec. Raises Refusal INVALID whose details name every field that is wrong.
 
     ``refs``: the names of the other items of the same batch, which ``dependsOn`` may give as ``#name``.
@@ -79,12 +65,8 @@ def parse_submission(
         spec.webhooks = parse_webhooks(value["webhooks"], problems)
     spec.task = reader.text("task", longest=MAX_TASK_NAME)
     if value.get("options") is not None:
-        _options(value["options"], spec, defaults, problems, refs)
+        _options(value["options"], spec, problems, refs)
     problems.raise_any()
-    if spec.attempts is None and defaults.attempts != 1:
-        spec.attempts = defaults.attempts
-    if spec.backoff is None and defaults.backoff_delay_ms != 1_000:
-        spec.backoff = Backoff(delay_ms=defaults.backoff_delay_ms)
     return spec
 
 
@@ -144,7 +126,7 @@ def _metadata(value: Any, raw: bytes, spec: JobSpec, problems: Problems) -> None
     spec.fields = metadata.fields_of(value)
 
 
-def _options(value: Any, spec: JobSpec, defaults: Defaults, problems: Problems, refs: frozenset[str] | None) -> None:
+def _options(value: Any, spec: JobSpec, problems: Problems, refs: frozenset[str] | None) -> None:
     if not isinstance(value, dict):
         problems.add("options", "must be an object")
         return
@@ -156,7 +138,7 @@ def _options(value: Any, spec: JobSpec, defaults: Defaults, problems: Problems, 
     if spec.delay_ms is not None and spec.run_at_ms is not None:
         problems.add("options.runAt", "cannot be given together with delay")
     spec.attempts = reader.integer("attempts", 1, MAX_ATTEMPTS)
-    spec.backoff = parse_backoff(value.get("backoff"), "options.backoff", defaults, problems)
+    spec.backoff = parse_backoff(value.get("backoff"), "options.backoff", problems)
     spec.timeout_ms = reader.duration("timeout", least=1)
     spec.expires_in_ms = reader.duration("expiresIn", least=1)
     spec.max_stalls = reader.integer("maxStalls", 0, MAX_STALLS)
@@ -195,7 +177,7 @@ def _parents(reader: Reader, spec: JobSpec, refs: frozenset[str] | None) -> None
     spec.depends_on = tuple(dict.fromkeys(one for one in parents if isinstance(one, str)))
 
 
-def parse_backoff(value: Any, path: str, defaults: Defaults, problems: Problems) -> Backoff | None:
+def parse_backoff(value: Any, path: str, problems: Problems) -> Backoff | None:
     """A number of ms, or ``{"type", "delay", "maxDelay", "jitter"}``."""
     if value is None:
         return None
@@ -207,13 +189,12 @@ def parse_backoff(value: Any, path: str, defaults: Defaults, problems: Problems)
         return Backoff(delay_ms=delay)
     reader = Reader(value, problems, f"{path}.")
     reader.only(("type", "delay", "maxDelay", "jitter"))
-    delay = reader.duration("delay")
     return Backoff(
         type=cast(
             Literal["exponential", "fixed"],
             reader.choice("type", ("exponential", "fixed")) or "exponential",
         ),
-        delay_ms=defaults.backoff_delay_ms if delay is None else delay,
+        delay_ms=reader.duration("delay"),
         max_delay_ms=reader.duration("maxDelay"),
         jitter=reader.number("jitter", 0, 1) or 0.0,
     )

@@ -38,7 +38,8 @@ def options_of(spec: JobSpec, dedupe: bytes | None) -> bytes | None:
             options[name] = value
     if spec.backoff is not None:
         options["backoff"] = spec.backoff.type
-        options["delay"] = spec.backoff.delay_ms
+        if spec.backoff.delay_ms is not None:
+            options["delay"] = spec.backoff.delay_ms
         if spec.backoff.max_delay_ms is not None:
             options["max_delay"] = spec.backoff.max_delay_ms
         if spec.backoff.jitter:

@@ -68,13 +68,14 @@ class Store:
     def greet(
         self,
         initialise: bool = False,
-        retention: dict[str, int] | None = None,
+        defaults: dict[str, int] | None = None,
         counts_wakeups: bool | None = None,
     ) -> None:
         """Check that this library and this store understand each other.
 
         ``initialise`` (only the start of the service): an empty store gets its id and protocol range.
-        ``retention``: seconds to keep jobs per ended state, the default of the whole service.
+        ``defaults``: what holds for jobs whose options, queue and application do not say; by the names of the
+        shards' meta: keep_completed, keep_failed, keep_cancelled (s), attempts, backoff_delay (ms).
         ``counts_wakeups``: whether another broker than this store carries the wake-ups. Raises
         StoreStopped with one sentence otherwise, and Refusal when the store cannot be reached.
         """
@@ -83,7 +84,7 @@ class Store:
                 self.redis.hsetnx(keys.META, "store_id", secrets.token_hex(8))
                 self.redis.hsetnx(keys.META, "schema", SCHEMA)
                 self.redis.hsetnx(keys.META, "shards", keys.SHARDS)
-                self._copy_protocol(retention or {}, counts_wakeups)
+                self._copy_protocol(defaults or {}, counts_wakeups)
             meta = self.redis.hgetall(keys.META)
         if not meta:
             raise StoreStopped("The store is empty: start the service once to initialise it, or check its address.")
@@ -96,10 +97,9 @@ class Store:
             raise StoreStopped("This is another store than the one this process started with; restart the process.")
         self.store_id = found
 
-    def _copy_protocol(self, retention: dict[str, int], counts_wakeups: bool | None) -> None:
+    def _copy_protocol(self, defaults: dict[str, int], counts_wakeups: bool | None) -> None:
         """Each shard has its own copy of what scripts must know, since a script sees one slot only."""
-        mapping: dict[str, Any] = {"protocol_min": PROTOCOL, "protocol_max": PROTOCOL}
-        mapping |= {f"keep_{state}": seconds for state, seconds in retention.items()}
+        mapping: dict[str, Any] = {"protocol_min": PROTOCOL, "protocol_max": PROTOCOL, **defaults}
         if counts_wakeups is not None:
             mapping["wakeups"] = "count" if counts_wakeups else "push"
         for shard in range(keys.SHARDS):

@@ -104,7 +104,7 @@ def make_world(valkey_server: ValkeyServer) -> Iterator[Callable[..., World]]:
         url = valkey_server.fresh_database()
         chosen = Settings(redis_url=url, master_api_key=MASTER_KEY, **settings)
         store = Store.open(url)
-        store.greet(initialise=True)
+        store.greet(initialise=True, defaults=chosen.job_defaults)
         applications.ensure_master(store)
         app, plain = create_app(chosen, store), create_app(chosen, store, hot_lane=False)
         worlds.append(World(chosen, store, app, plain))

@@ -75,6 +75,11 @@ def test_only_what_is_sent_is_changed(api: Api) -> None:
     assert (settings["concurrency"], settings["attempts"]) == (5, 4)
 
 
+def test_a_backoff_may_leave_its_pause_open(api: Api) -> None:
+    shown = {"type": "fixed", "delay": None, "maxDelay": None, "jitter": 0.0}
+    assert api.patch("/api/queues/q", {"backoff": {"type": "fixed"}}).json["queue"]["settings"]["backoff"] == shown
+
+
 def test_settings_hold(api: Api) -> None:
     api.patch("/api/queues/one", {"concurrency": 1, "leaseSeconds": 5, "attempts": 2})
     first = api.submit("one")

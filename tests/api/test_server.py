@@ -18,7 +18,7 @@ from workers import commands
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Service]:
-    with Service(roles=("api",)) as running:
+    with Service(roles=("api",), DEFAULT_JOB_ATTEMPTS="3") as running:
         yield running
 
 
@@ -29,7 +29,7 @@ def test_jobs_go_through_the_real_server(server: Service) -> None:
         made = session.post(f"{server.url}/api/jobs", json={"queue": "q", "data": {"a": []}}, timeout=10)
         assert made.status_code == 201
         job = session.get(server.url + made.headers["Location"], timeout=10).json()["job"]
-        assert job["data"] == {"a": []}
+        assert (job["data"], job["maxAttempts"]) == ({"a": []}, 3)
 
         def pieces() -> Iterator[bytes]:
             yield b'{"queue":"q",'

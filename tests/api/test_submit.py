@@ -206,6 +206,8 @@ def test_settings_give_the_defaults(make_world: object) -> None:
     api = world.application()
     assert api.job(api.submit())["maxAttempts"] == 3
     assert api.job(api.submit(options={"attempts": 1}))["maxAttempts"] == 1
+    assert api.patch("/api/queues/own", {"attempts": 2}).status_code == 200
+    assert api.job(api.submit("own"))["maxAttempts"] == 2
 
 
 def test_a_queue_that_is_not_allowed_is_403(world: World) -> None:

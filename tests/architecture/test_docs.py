@@ -13,7 +13,7 @@ from mech_queue.model.event import EventType
 from mech_queue.model.job import TRANSITIONS
 from mech_queue.model.problems import Problems
 from mech_queue.model.signing import new_secret, sign
-from mech_queue.model.submission import Defaults, parse_submission
+from mech_queue.model.submission import parse_submission
 from mech_queue.model.subscription import parse_subscription
 
 ROOT = FOLDER.parent
@@ -61,7 +61,7 @@ def test_the_examples_of_the_page_of_webhooks_are_valid() -> None:
     page = WEBHOOKS.read_text(encoding="utf-8")
     examples = dict(re.findall(r"```json (\w+)\n(.*?)```", page, re.DOTALL))
     job = strict_json.parse(examples["job"].encode())
-    assert set(parse_submission(job.value, job.members, Defaults()).webhooks) == {"completed", "failed"}
+    assert set(parse_submission(job.value, job.members).webhooks) == {"completed", "failed"}
     problems = Problems()
     assert parse_subscription(strict_json.load(examples["subscription"].encode()), problems).filters.queues
     assert not problems.found

@@ -7,7 +7,6 @@ from mech_queue.model.application import ALL_SCOPES, DEFAULT_SCOPES, MASTER, App
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobSpec
 from mech_queue.model.schedule import ScheduleSpec, parse_schedule
-from mech_queue.model.submission import Defaults
 from mech_queue.services import applications, deliveries, jobs, maintenance, schedules, subscriptions
 from mech_queue.store import Store, keys
 from tests.support.waiting import wait_until
@@ -25,7 +24,7 @@ def hourly() -> ScheduleSpec:
     """A schedule that is not due for long."""
     text = b'{"name":"s","every":3600000,"job":{"queue":"q0","data":1}}'
     parsed = strict_json.parse(text)
-    return parse_schedule(parsed.value, parsed.members, Defaults())
+    return parse_schedule(parsed.value, parsed.members)
 
 
 def dump(store: Store, raw: bytes) -> bytes:

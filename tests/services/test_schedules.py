@@ -16,7 +16,6 @@ from mech_queue.model.job import JobSpec, Report, State
 from mech_queue.model.query import JobQuery
 from mech_queue.model.schedule import Schedule, ScheduleSpec, parse_schedule
 from mech_queue.model.strict_json import parse
-from mech_queue.model.submission import Defaults
 from mech_queue.model.timing import firing
 from mech_queue.services import jobs, maintenance, queues, schedules
 from mech_queue.store import Store, keys
@@ -37,7 +36,7 @@ def spec(before: ScheduleSpec | None = None, /, **members: Any) -> ScheduleSpec:
         if not {"cron", "every", "at"} & members.keys():
             members["every"] = MINUTE
     body = parse(json.dumps(members).encode())
-    return parse_schedule(body.value, body.members, Defaults(), before)
+    return parse_schedule(body.value, body.members, before)
 
 
 class Clock:

@@ -9,7 +9,8 @@ local SHARD = string.match(S, '{s(%d+)}')
 local args = cmsgpack.unpack(ARGV[4])
 local HUGE = 9007199254740991
 
-local meta = call('HMGET', S .. 'meta', 'protocol_min', 'protocol_max', 'keep_completed', 'keep_failed', 'keep_cancelled', 'wakeups')
+local meta = call('HMGET', S .. 'meta', 'protocol_min', 'protocol_max', 'keep_completed', 'keep_failed', 'keep_cancelled', 'wakeups',
+  'attempts', 'backoff_delay')
 if not meta[1] then
   do return {'!', 'STORE_STOPPED', 'The store is not initialised: start the service once, or check its address.'} end
 end

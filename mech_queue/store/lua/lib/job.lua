@@ -204,7 +204,7 @@ local function finish(job, queue, action, to, kind, extra)
 end
 
 local function backoff_ms(job, queue, failures, random)
-  local delay = job:option('delay') or tonumber(call('HGET', queue.key, 'backoff_delay') or 1000)
+  local delay = job:option('delay') or tonumber(call('HGET', queue.key, 'backoff_delay') or meta[8] or 1000)
   local kind = job:option('backoff') or call('HGET', queue.key, 'backoff_type') or 'exponential'
   local most = job:option('max_delay') or tonumber(call('HGET', queue.key, 'backoff_max') or nil) or 86400000 * 365
   local jitter = job:option('jitter') or tonumber(call('HGET', queue.key, 'backoff_jitter') or 0)

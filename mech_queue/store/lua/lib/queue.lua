@@ -9,6 +9,10 @@
 --     sent and not arrived, and generation, the changes of that number; the caller publishes `pushed`
 local queues = {}
 
+-- for jobs and queues that do not say; 1 means that nobody has said: a native task may ask for more (`allowed` in fail)
+local default_attempts = tonumber(meta[7] or 1)
+if default_attempts == 1 then default_attempts = nil end
+
 local function queue_load(name)
   local queue = queues[name]
   if queue then return queue end
@@ -19,7 +23,7 @@ local function queue_load(name)
     rate_max = tonumber(v[3] or nil), rate_per = tonumber(v[4] or nil), per_key = tonumber(v[5] or nil) or HUGE,
     active = tonumber(v[6] or 0), rate_used = tonumber(v[7] or 0), lap = v[8] == '1', repair = v[9] == '1',
     idle = v[10], seen = tonumber(v[11] or 0), lease = tonumber(v[12] or nil), started_lease = tonumber(v[13] or nil),
-    attempts = tonumber(v[14] or nil), draining = v[15] == '1', own_limits = v[16] == '1',
+    attempts = tonumber(v[14] or nil) or default_attempts, draining = v[15] == '1', own_limits = v[16] == '1',
     outstanding = tonumber(v[17] or 0), known = v[18] == '1',
     sampled = tonumber(v[19] or 0),
     ring = P .. 'r:' .. name, turns = P .. 'kt:' .. name, running = P .. 'kr:' .. name}
