@@ -3,13 +3,13 @@
 import logging
 import os
 import time
+from functools import cached_property
 from typing import Any
 
 from mech_queue.model import backoff, matching, strict_json
 from mech_queue.model.event import WEBHOOK_EVENTS, EventType
 from mech_queue.model.ids import job_id_bytes
 from mech_queue.model.job import JobRecord
-from mech_queue.model.metadata import fields_hash, fields_of
 from mech_queue.model.rendering import Happening, job_webhook_body, subscription_body
 from mech_queue.model.subscription import Subscription
 from mech_queue.store import Store
@@ -68,18 +68,24 @@ def deliveries_of(store: Store, batch: Batch) -> list[NewDelivery]:
 class _Facts:
     """An event with its job, as matching needs them."""
 
-    def __init__(self, event: PendingEvent, job: JobRecord) -> None:
+    def __init__(self, event: PendingEvent, job: JobRecord, hashes: tuple[bytes, ...]) -> None:
         self.event = event
         self.job = job
-        self.metadata: dict[str, Any] = strict_json.load(job.metadata)
-        hashes = tuple(fields_hash(name, text) for name, text in fields_of(self.metadata))
         self.lookup = Lookup(event.application_id, event.type.letter, job.queue, hashes)
         self.happening = Happening(event.application_id, event.type.value, event.sequence, event.at_ms, event.extra)
 
 
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Read only for events that have a candidate: most have none."""
+        found: dict[str, Any] = strict_json.load(self.job.metadata)
+        return found
+
+
 def _facts(event: PendingEvent, batch: Batch) -> _Facts | None:
-    job = batch.jobs.get((event.application_id, event.job_id))
-    return _Facts(event, job) if job is not None else None  # gone with its application
+    key = (event.application_id, event.job_id)
+    job = batch.jobs.get(key)
+    return _Facts(event, job, batch.hashes[key]) if job is not None else None  # gone with its application
 
 
 def _deliveries(facts: _Facts, candidates: list[Subscription | None]) -> list[NewDelivery]:

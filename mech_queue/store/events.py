@@ -29,12 +29,16 @@ class PendingEvent:
 
 @dataclass(slots=True)
 class Batch:
-    """Events under one lease, with the jobs they are about (missing: the job is gone)."""
+    """Events under one lease, with the jobs they are about (missing: the job is gone).
+
+    ``hashes``: per job those of its searchable fields (``metadata.fields_hash``), as the search index has them.
+    """
 
     id: bytes
     shard: int
     events: list[PendingEvent]
     jobs: dict[tuple[str, str], JobRecord]
+    hashes: dict[tuple[str, str], tuple[bytes, ...]]
 
 
 class Events:
@@ -50,11 +54,14 @@ class Events:
         if not answer:
             return None
         batch, packed, views = answer
-        jobs = {}
+        jobs, hashes = {}, {}
         for application, view in views:
             found = job_codec.record(view)
-            jobs[(application.decode(), found.id)] = found
-        return Batch(batch, shard, [_event(raw) for raw in packed], jobs)
+            key = (application.decode(), found.id)
+            jobs[key] = found
+            index = job_codec.by_name(view[1]).get(b"i", b"")
+            hashes[key] = tuple(index[at : at + 6] for at in range(0, len(index), 6))
+        return Batch(batch, shard, [_event(raw) for raw in packed], jobs, hashes)
 
     def last_ids(self, application_ids: list[str]) -> list[str]:
         """The id of the newest entry of each application's event log (``0-0``: none), in one round trip."""
