@@ -71,8 +71,7 @@ class Logs(Resource):
         if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 9):
             problems.add("cursor", "is not a cursor of this service")
         problems.raise_any()
-        start = int(cursor)
-        found = jobs.logs(store(), application_id(), job_id, start, limit + 1)
+        first, found = jobs.logs(store(), application_id(), job_id, int(cursor), limit + 1)
         lines = [{"at": iso(ms), "line": line} for ms, line in found[:limit]]
-        more = str(start + limit) if len(found) > limit else None
+        more = str(first + limit) if len(found) > limit else None
         return respond(ok(logs=lines, count=len(lines), nextCursor=more))

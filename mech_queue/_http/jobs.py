@@ -252,7 +252,7 @@ class Jobs:
 
     def logs(self, job_id: str) -> list[Any]:
         """The lines that its worker logged."""
-        return list(self._transport.request("GET", f"{_path(job_id)}/logs")["logs"])
+        return list(self._transport.pages(f"{_path(job_id)}/logs", "logs", {}))
 
     def bulk(self, action: str, where: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """``retry``, ``cancel``, ``delete`` or ``promote`` all jobs that fit ``where`` (the query's names).

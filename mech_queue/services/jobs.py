@@ -236,7 +236,12 @@ def log(store: Store, application_id: str, job_id: str, lines: list[str]) -> int
     return store.jobs.log(application_id, job_id, lines)
 
 
-def logs(store: Store, application_id: str, job_id: str, start: int = 0, limit: int = 100) -> list[tuple[int, str]]:
-    """(unix ms, line) of a job, oldest first. Raises Refusal(NOT_FOUND)."""
+def logs(
+    store: Store, application_id: str, job_id: str, start: int = 0, limit: int = 100
+) -> tuple[int, list[tuple[int, str]]]:
+    """Lines from number ``start`` on, oldest first: the number of the first that is left, and (unix ms, line) each.
+
+    Lines are counted from 0 as they came, also those that are dropped by now. Raises Refusal(NOT_FOUND).
+    """
     get(store, application_id, job_id)
     return store.jobs.logs(application_id, job_id, start, limit)

@@ -268,12 +268,20 @@ class Jobs:
         """Append lines; returns how many are kept (the newest 1,000)."""
         return int(self._run("job_log", application_id, {"id": raw_id(job_id), "lines": lines}))
 
-    def logs(self, application_id: str, job_id: str, start: int, limit: int) -> list[tuple[int, str]]:
-        """(unix ms, line) from place ``start`` of what is kept, oldest first."""
-        key = keys.prefix(application_id) + b"logs:" + raw_id(job_id)
-        with translated():
-            rows = self._store.redis.lrange(key, start, start + limit - 1)
-        return [(int(at), line.decode("utf-8", "replace")) for at, line in map(unpack, rows)]
+    def logs(self, application_id: str, job_id: str, start: int, limit: int) -> tuple[int, list[tuple[int, str]]]:
+        """The lines from number ``start`` on that are still kept: the number of the first, and (unix ms, line) each."""
+        place, raw, dropped = keys.prefix(application_id), raw_id(job_id), 0
+        while True:
+            at = max(0, start - dropped)
+            with translated():
+                pipe = self._store.redis.pipeline(transaction=True)
+                pipe.hget(place + b"x:" + raw, "ld")
+                pipe.lrange(place + b"logs:" + raw, at, at + limit - 1)
+                found, rows = pipe.execute()
+            if int(found or 0) == dropped:
+                lines = [(int(ms), line.decode("utf-8", "replace")) for ms, line in map(unpack, rows)]
+                return dropped + at, lines
+            dropped = int(found)
 
     def facts(self, application_id: str, job_id: str) -> dict[str, str]:
         """What decides whether the job may start, see job_explain.lua."""

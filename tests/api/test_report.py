@@ -158,6 +158,23 @@ def test_logs_are_appended_and_read_in_pages(api: Api) -> None:
     assert ([line["line"] for line in rest["logs"]], rest["nextCursor"]) == (["three"], None)
 
 
+def test_a_cursor_of_a_log_skips_nothing_that_is_still_there(api: Api) -> None:
+    # given a full log of which a reader has seen the first hundred lines
+    path = f"/api/jobs/{api.submit()}/logs"
+    for start in range(0, 1_000, 100):
+        api.post(path, {"lines": [str(start + number) for number in range(100)]})
+    cursor = api.get(path).json["nextCursor"]
+    # when fifty lines more push out the oldest fifty
+    api.post(path, {"lines": [str(1_000 + number) for number in range(50)]})
+    # then the reader goes on where it was
+    page = api.get(f"{path}?cursor={cursor}").json
+    assert (page["logs"][0]["line"], page["nextCursor"]) == ("100", "200")
+    # and one who came too late goes on with the oldest that is left
+    assert api.get(f"{path}?cursor=20&limit=1").json["logs"][0]["line"] == "50"
+    last = api.get(f"{path}?cursor=1000").json
+    assert ([line["line"] for line in last["logs"]][-1], last["nextCursor"]) == ("1049", None)
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"lines": []}, {"lines": "x"}, {"lines": [1]}, {"lines": ["x" * 4097]}, {"lines": ["x"] * 101}]
 )

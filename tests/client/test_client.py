@@ -76,6 +76,8 @@ def test_waiting_ends_with_the_job(client):
     assert (job.status, job.result, job.progress, job.ended) == ("completed", {"sent": True}, 50, True)
     assert job.worker_id == "w-1"
     assert len(handle.logs()) == 2
+    client.work.log(handle.id, ["again"] * 100)
+    assert len(handle.logs()) == 102
 
 
 def test_waiting_for_a_job_that_does_not_end_stops_in_time(client):

@@ -4,7 +4,8 @@
 --     i index hashes (6 bytes each), hk webhook mask, e events, a starts, f failures, b stalls, un unknown-task returns,
 --     l lease token, h 1 = token required, m lease ms, w worker, g refused tokenless writes 'count:until',
 --     ts started, th heartbeat, te ended, tr run at, u unmatched events, v version, pc parents awaited
---   <P>x:<id> hash, made late: r result, e error, c error code, p progress, h history, m metadata, w webhooks, d data
+--   <P>x:<id> hash, made late: r result, e error, c error code, p progress, h history, m metadata, w webhooks, d data,
+--     ld log lines dropped
 --   <P>all zset seq -> id   <P>ix search entries: s<state><queue>\0, m<hash>, t<task>\0, each .. seq8
 --   <P>act lease end -> id  <P>end removal time -> id   <P>due members here: d<id> delayed, t<id> timeout, x<id> expiry
 --   <P>m:<queue> hash: counters of metrics   <S>totals hash: jobs per state letter, all applications of the shard
