@@ -148,6 +148,13 @@ class WebhookSection(BaseModel):
     webhook_timeout_seconds: float = setting(
         15, "Longest attempt in seconds, from resolving the name to the last byte of the answer.", ge=1, le=30
     )
+    webhook_proxy_url: str = setting(
+        "",
+        "HTTP proxy through which all webhooks go; it resolves the names and has to judge where they lead. Proxies "
+        "that the environment names otherwise (HTTPS_PROXY …) are never used.",
+        secret=True,
+        example="http://egress-proxy:3128",
+    )
     webhook_ca_file: CertificateFile = setting(
         "",
         "Certificates (PEM) of own authorities that receivers may use, trusted beside the public ones.",

@@ -101,6 +101,9 @@ class Settings(StoreSection, KeysSection, ServerSection, LimitsSection, WebhookS
         if urlsplit(self.redis_url).scheme not in ("redis", "rediss", "unix"):
             raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
         self.broker_url = self.broker_url or self.redis_url
+        proxy = urlsplit(self.webhook_proxy_url)
+        if self.webhook_proxy_url and (proxy.scheme != "http" or not proxy.hostname):
+            raise ValueError("WEBHOOK_PROXY_URL must be http://host:port")
         if self.app_env == "production":
             self._refuse_in_production()
         return self

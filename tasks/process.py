@@ -41,8 +41,12 @@ def start(settings: Settings) -> None:
     Process.store = Store.open(settings.redis_url)
     Process.store.secrets_key = settings.secrets_key or None
     Process.store.deliveries.slots = settings.endpoint_slots
-    ca_file = settings.webhook_ca_file or None
-    Process.sender = Sender(policy, total_s=settings.webhook_timeout_seconds, ca_file=ca_file)
+    Process.sender = Sender(
+        policy,
+        total_s=settings.webhook_timeout_seconds,
+        ca_file=settings.webhook_ca_file or None,
+        proxy=settings.webhook_proxy_url or None,
+    )
     Process.publisher = wakeups.publish(Process.store, settings)
     try:
         Process.store.greet(initialise=True)

@@ -17,6 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from mech_queue.model.address import AddressPolicy
 from mech_queue.model.delivery import ErrorCode
+from mech_queue.model.endpoint import is_literal
 from mech_queue.outbound.deadline import Deadline
 
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
@@ -44,10 +45,16 @@ def system_resolver(host: str, port: int) -> Sequence[AddressInfo]:
 
 
 class Guard:
-    """Opens connections for a sender. ``connect_s`` bounds the attempts to all addresses of a host."""
+    """Opens connections for a sender. ``connect_s`` bounds the attempts to all addresses of a host.
 
-    def __init__(self, policy: AddressPolicy, resolver: Resolver, connect_s: float) -> None:
+    ``proxy``: host and port of a proxy, the one place that may lie anywhere: it judges addresses instead.
+    """
+
+    def __init__(
+        self, policy: AddressPolicy, resolver: Resolver, connect_s: float, proxy: tuple[str, int] | None = None
+    ) -> None:
         self.policy = policy
+        self.proxy = proxy
         self.connect_s = connect_s
         self._resolver = resolver
         self._lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
@@ -62,7 +69,7 @@ class Guard:
             try:
                 connection.settimeout(max(0.001, share))
                 connection.connect(address)
-                if not self.policy.allows(str(connection.getpeername()[0])):
+                if not self._allows(host, port, str(connection.getpeername()[0])):
                     raise _blocked()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 deadline.hold(connection)
@@ -83,9 +90,17 @@ class Guard:
         found = self._look_up(host, port, deadline)
         if not found:
             raise Unreachable(ErrorCode.DNS, "The receiver's host name has no address.")
-        if not all(self.policy.allows(str(one[4][0])) for one in found):
+        if not all(self._allows(host, port, str(one[4][0])) for one in found):
             raise _blocked()
         return found
+
+    def judge(self, host: str) -> None:
+        """Refuse a host that is written as a forbidden address, whoever would connect to it."""
+        if is_literal(host) and not self.policy.allows(host):
+            raise _blocked()
+
+    def _allows(self, host: str, port: int, address: str) -> bool:
+        return (host, port) == self.proxy or self.policy.allows(address)
 
     def _look_up(self, host: str, port: int, deadline: Deadline) -> Sequence[AddressInfo]:
         """Resolve in a thread of its own, because getaddrinfo knows no timeout."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 import requests
@@ -43,7 +44,8 @@ class Sender:
     """Thread-safe; make one per process and close it.
 
     ``policy``: which addresses may be reached (default: this process's). ``total_s``: longest attempt
-    in seconds, all in all. ``ca_file``: certificates (PEM) to trust beside the usual ones.
+    in seconds, all in all. ``ca_file``: certificates (PEM) to trust beside the usual ones. ``proxy``: URL of an
+    HTTP proxy through which everything goes; the proxy resolves the names, and has to judge where they lead.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class Sender:
         total_s: float = TOTAL_S,
         resolver: Resolver = system_resolver,
         ca_file: str | None = None,
+        proxy: str | None = None,
     ) -> None:
         self.total_s = total_s
-        self._guard = Guard(policy or address.policy(), resolver, connect_s)
+        self._proxies = dict.fromkeys(("http", "https"), proxy) if proxy else {}
+        self._guard = Guard(policy or address.policy(), resolver, connect_s, _place(proxy) if proxy else None)
         self._watchdog = Watchdog()
         context = ssl.create_default_context(cafile=certifi.where())
         if ca_file:
@@ -95,7 +99,8 @@ class Sender:
 
     def _exchange(self, request: requests.PreparedRequest, attempt: Attempt) -> Outcome:
         left = attempt.deadline.remaining_s
-        response = self._adapter.send(request, stream=True, timeout=(left, left))
+        self._guard.judge(endpoint.parse(str(request.url)).host)
+        response = self._adapter.send(request, stream=True, timeout=(left, left), proxies=self._proxies)
         raw: urllib3.HTTPResponse = response.raw
         excerpt = bytearray()
         try:
@@ -123,6 +128,12 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Its pools are guarded, too."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
@@ -175,12 +186,19 @@ def _answered(response: requests.Response, excerpt: bytes) -> Outcome:
 _TOO_LATE = Outcome(False, error_code=ErrorCode.TIMEOUT, error="The receiver did not answer in time.")
 
 
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return str(parts.hostname), parts.port or 80
+
+
 def _failure(error: Exception, *, late: bool) -> Outcome:
     causes = list(_causes(error))
     if late or any(isinstance(one, requests.Timeout | TimeoutError) for one in causes):
         return _TOO_LATE
     if any(isinstance(one, ssl.SSLError | requests.exceptions.SSLError) for one in causes):
         return Outcome(False, error_code=ErrorCode.TLS, error=_tls_sentence(causes))
+    if any(isinstance(one, requests.exceptions.ProxyError) for one in causes):
+        return Outcome(False, error_code=ErrorCode.CONNECT, error="The proxy made no connection to the receiver.")
     lost = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
     if any(isinstance(one, lost) for one in causes):
         sentence = "The receiver closed the connection without an answer."

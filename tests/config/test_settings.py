@@ -145,6 +145,11 @@ def test_one_endpoint_gets_a_quarter_of_the_threads_unless_told_otherwise(settin
     assert settings(WEBHOOK_ENDPOINT_SLOTS="2").endpoint_slots == 2
 
 
+def test_a_proxy_for_webhooks_is_a_whole_address(settings):
+    assert "http://host:port" in sentence_of(settings, WEBHOOK_PROXY_URL="proxy:3128")
+    assert settings(WEBHOOK_PROXY_URL="http://me:pw@proxy:3128").webhook_proxy_url
+
+
 def test_a_file_without_certificates_stops_the_start(settings, tmp_path):
     (tmp_path / "empty.pem").write_text("no certificate")
     for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
