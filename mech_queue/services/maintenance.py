@@ -4,7 +4,7 @@ from mech_queue.services import operations, schedules
 from mech_queue.store import Store
 from mech_queue.store.maintenance import STEP
 
-ROUNDS = 5  # steps per application and tick: a flood of one application must not hold up the others
+ROUNDS = 20  # steps per application and tick: a flood of one application must not hold up the others
 
 
 def tick(store: Store) -> int:

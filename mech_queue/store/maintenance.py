@@ -8,7 +8,7 @@ from mech_queue.store.connection import translated
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
 
-STEP = 200  # entries per script run
+STEP = 50  # entries per script run: some ms of the store's time, also where they are removals
 STATE_LETTERS = {
     "w": "waiting",
     "a": "active",

@@ -2,6 +2,7 @@
 --   args: limit; answer: {entries handled, schedule ids that are due, steps for Python: {kind, name}}
 --   events: stalled, failed (STALLED, TIMEOUT, EXPIRED, PARENT_FAILED), retrying
 --@allow-oom
+local PART = 50      -- of what takes several runs: with args.limit a bound on how long one run holds the store
 --@include lib/job
 --@include lib/wipe
 --@include lib/delivery
@@ -37,7 +38,7 @@ local function tell_children(id)
   if parent and not parent.te then return end
   local well = parent and parent.s == 'c'
   local key = P .. 'children:' .. id
-  for _, child in ipairs(call('SPOP', key, 100)) do
+  for _, child in ipairs(call('SPOP', key, PART)) do
     with_job(child, function(job, queue)
       if job.s ~= 'd' or not job.pc then return end
       if not well and job:option('orphan') ~= 'run' then
@@ -59,7 +60,7 @@ end
 -- a queue's limit per key was changed: regroup the keys that run, in steps
 local function walk_keys(name)
   local queue = queue_load(name)
-  local found = call('HSCAN', queue.running, call('HGET', queue.key, 'walk') or '0', 'COUNT', 200)
+  local found = call('HSCAN', queue.running, call('HGET', queue.key, 'walk') or '0', 'COUNT', PART)
   for i = 1, #found[2], 2 do regroup(queue, found[2][i]) end
   if found[1] == '0' then call('HDEL', queue.key, 'walk') return end
   call('HSET', queue.key, 'walk', found[1])
@@ -73,7 +74,7 @@ local function trim(what)
   local excess = most and tonumber(call('HGET', queue.key, 'n' .. state) or 0) - most or 0
   if excess <= 0 then return end
   local prefix, gone = 's' .. state .. queue.name .. '\0', 0
-  for _, entry in ipairs(call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, math.min(excess, 100))) do
+  for _, entry in ipairs(call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, math.min(excess, PART))) do
     local seq = int(from_seq8(string.sub(entry, #prefix + 1)))
     local job = job_load(call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1])
     if job:number('u') == 0 and conflicts(job) == 0 then
@@ -83,11 +84,11 @@ local function trim(what)
       due_at('end', now, job.id)
     end
   end
-  if excess > 100 and gone > 0 then due_at('due', now, 'n' .. what) end
+  if excess > PART and gone > 0 then due_at('due', now, 'n' .. what) end
 end
 -- purge: what waits goes without a trace, in steps
 local function purge(name)
-  local queue, left = queue_load(name), 200
+  local queue, left = queue_load(name), PART
   for _, state in ipairs({'w', 'd'}) do
     local prefix = 's' .. state .. name .. '\0'
     for _, entry in ipairs(left > 0 and call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, left) or {}) do
@@ -130,6 +131,7 @@ local ACTS = {
   W = wipe,                                                      -- the application was deleted
   V = wipe_deliveries,                                           -- application `~`: an application's, likewise
 }
+local STEPWISE = {c = true, k = true, n = true, p = true, W = true, V = true}
 for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, args.limit)) do
   call('ZREM', P .. 'due', member)
   handled = handled + 1
@@ -140,6 +142,7 @@ for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIM
     due_at('due', now + 5000, member)
     steps[#steps + 1] = {kind, string.sub(member, 2)}
   end
+  if STEPWISE[kind] then break end                               -- the others in the next run
 end
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT', 0, args.limit - handled)) do
   handled = handled + 1

@@ -23,7 +23,7 @@ end
 -- their way now hold a lease and are looked for again when it is over
 local function wipe_deliveries(field)
   local prefix, sending = 'm' .. field, 0
-  local entries = call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, 200)
+  local entries = call('ZRANGEBYLEX', P .. 'ix', '[' .. prefix, '(' .. prefix .. '\255', 'LIMIT', 0, PART)
   for _, entry in ipairs(entries) do
     local seq = int(from_seq8(string.sub(entry, #prefix + 1)))
     local id = call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1]
