@@ -66,7 +66,7 @@ def get(path: str) -> Callable[[int, Callable[[int], None]], Talk]:
 
 
 def work(queue: str, limit: int) -> Callable[[int, Callable[[int], None]], Talk]:
-    """Claim ``limit`` jobs and complete them in one request, until the queue is empty."""
+    """Claim ``limit`` jobs and complete them, one by its PUT and many by one request, until the queue is empty."""
 
     def script(salt: int, count: Callable[[int], None]) -> Talk:
         claim = json.dumps({"limit": limit}).encode()
@@ -75,11 +75,12 @@ def work(queue: str, limit: int) -> Callable[[int, Callable[[int], None]], Talk]
             jobs = json.loads(body)["jobs"]
             if not jobs:
                 return
-            updates = [
-                {"jobId": job["id"], "leaseToken": job["leaseToken"], "status": "completed", "result": 1}
-                for job in jobs
-            ]
-            status, body = yield "POST", "/api/jobs/updates", json.dumps({"updates": updates}).encode()
+            done = [{"leaseToken": job["leaseToken"], "status": "completed", "result": 1} for job in jobs]
+            if limit == 1:
+                status, body = yield "PUT", f"/api/jobs/{jobs[0]['id']}", json.dumps(done[0]).encode()
+            else:
+                updates = [{"jobId": job["id"], **update} for job, update in zip(jobs, done, strict=True)]
+                status, body = yield "POST", "/api/jobs/updates", json.dumps({"updates": updates}).encode()
             assert status == 200, body
             count(len(jobs))
 

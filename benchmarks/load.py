@@ -9,7 +9,8 @@ import multiprocessing
 import select
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -125,7 +126,28 @@ def rate(target: Target, script: Script, seconds: float, connections: int = CONN
     return sum(units / elapsed for units, elapsed in found)
 
 
-def _load(target: Target, script: Script, seconds: float, connections: int, number: int, results: Any) -> None:
+@contextmanager
+def hold(target: Target, script: Script, connections: int) -> Iterator[None]:
+    """Keep so many connections at ``script`` beside what the block does; all of them have sent their first request."""
+    if not connections:
+        yield
+        return
+    context = multiprocessing.get_context("fork")
+    begun, results = context.Event(), context.SimpleQueue()
+    process = context.Process(target=_load, args=(target, script, LONGEST_S, connections, 0, results, begun))
+    process.start()
+    try:
+        if not begun.wait(30):
+            raise RuntimeError("the connections could not be opened")
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _load(
+    target: Target, script: Script, seconds: float, connections: int, number: int, results: Any, begun_all: Any = None
+) -> None:
     units = 0
 
     def count(done: int) -> None:
@@ -140,6 +162,8 @@ def _load(target: Target, script: Script, seconds: float, connections: int, numb
         connection = _Connection(target, script(number * connections + index, count))
         open_ones[connection.socket.fileno()] = connection
         ready.register(connection.socket, select.EPOLLIN)
+    if begun_all is not None:
+        begun_all.set()
     while open_ones and time.perf_counter() < end:
         for descriptor, _ in ready.poll(0.1):
             connection = open_ones[descriptor]
