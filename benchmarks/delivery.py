@@ -11,9 +11,11 @@ import os
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 import requests
 
@@ -101,45 +103,72 @@ def fill(store: Store, application_id: str, url: str, count: int) -> None:
         store.deliveries.create(shard, some)
 
 
-def timed(done: Callable[[], int], count: int) -> float:
-    """Per second, from the first WARM to the last."""
+class Figures(NamedTuple):
+    """Units per second, and CPU time per unit in µs: of the process, of the store. A busy machine spoils the first."""
+
+    per_second: float
+    process_us: float
+    store_us: float = 0.0
+
+
+def median(found: Sequence[Figures]) -> Figures:
+    """Of each figure by itself."""
+    return Figures(*(statistics.median(one) for one in zip(*found, strict=True)))
+
+
+def timed(service: Service, role: str, store: Store, done: Callable[[], int], count: int) -> Figures:
+    """From the first WARM to the last."""
     wait_until(lambda: done() >= WARM, 60)
     begun, already = time.perf_counter(), done()
+    pid = service.processes[role].pid
+    before = _cpu_s(pid), _store_cpu_s(store)
     wait_until(lambda: done() >= count, 300)
-    return (count - already) / (time.perf_counter() - begun)
+    units, seconds = count - already, time.perf_counter() - begun
+    process_s, store_s = _cpu_s(pid) - before[0], _store_cpu_s(store) - before[1]
+    return Figures(units / seconds, process_s / units * 1e6, store_s / units * 1e6)
 
 
-def sending(count: int) -> float:
-    """Deliveries per second of one webhooks process."""
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _store_cpu_s(store: Store) -> float:
+    found = store.redis.info("cpu")
+    return float(found["used_cpu_user"] + found["used_cpu_sys"])
+
+
+def sending(count: int) -> Figures:
+    """One webhooks process."""
     with receiver() as url, service("scheduler", "webhooks", WEBHOOK_ENDPOINT_SLOTS=str(THREADS)) as (made, store, app):
         store.deliveries.slots = THREADS
         fill(store, app, url, count)
         made.start()
-        return timed(lambda: store.deliveries.waiting(keys.shard_of(app))["c"], count)
+        return timed(made, "webhooks", store, lambda: store.deliveries.waiting(keys.shard_of(app))["c"], count)
 
 
-def bare(count: int) -> float:
-    """Requests per second of threads that only send, in a process of their own."""
+def bare(count: int) -> Figures:
+    """Threads that only send, in a process of their own."""
     context = multiprocessing.get_context("fork")
     result = context.SimpleQueue()
     with receiver() as url:
         process = context.Process(target=lambda: result.put(_bare(url, count)))
         process.start()
-        found: float = result.get()
+        found: Figures = result.get()
         process.join()
     return found
 
 
-def _bare(url: str, count: int) -> float:
+def _bare(url: str, count: int) -> Figures:
     def send(share: int) -> None:
         with requests.Session() as session:
             for _ in range(share):
                 assert session.post(url, data=BODY, headers={"Content-Type": "application/json"}).status_code == 204
 
-    begun = time.perf_counter()
+    begun, cpu, units = time.perf_counter(), time.process_time(), count // THREADS * THREADS
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(send, [count // THREADS] * THREADS))
-    return count // THREADS * THREADS / (time.perf_counter() - begun)
+    return Figures(units / (time.perf_counter() - begun), (time.process_time() - cpu) / units * 1e6)
 
 
 def memory(count: int) -> float:
@@ -150,8 +179,8 @@ def memory(count: int) -> float:
         return (store.redis.info("memory")["used_memory"] - before) / count
 
 
-def matching(count: int, subscribers: int) -> float:
-    """Events per second of one subscriptions process, when one event of a hundred has three that want it."""
+def matching(count: int, subscribers: int) -> Figures:
+    """One subscriptions process, when one event of a hundred has three that want it."""
     with service("scheduler", "subscriptions") as (made, store, app):
         for number in range(subscribers):
             wanted = "c-1" if number < 3 else f"d-{number}"
@@ -163,7 +192,7 @@ def matching(count: int, subscribers: int) -> float:
         shard = keys.shard_of(app)
         assert store.events.pending(shard) == count
         made.start()
-        found = timed(lambda: count - store.events.pending(shard), count)
+        found = timed(made, "subscriptions", store, lambda: count - store.events.pending(shard), count)
         wait_until(lambda: store.deliveries.waiting(shard)["w"] == 3 * count // 100, 10)
         return found
 
@@ -202,6 +231,10 @@ def _open_streams(port: int, api_key: str, number: int) -> Iterator[None]:
         yield
 
 
+def _shown(one: Figures) -> str:
+    return f"{one.per_second:,.0f}/s ({one.process_us:,.0f} µs CPU each, store {one.store_us:,.0f})"
+
+
 def main() -> None:
     """Measure and print one line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -211,15 +244,13 @@ def main() -> None:
     rounds = range(options.rounds)
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}", flush=True)
     if options.only in "sending":
-        pairs = [(sending(5_000), bare(5_000)) for _ in rounds]
-        ours, theirs = (statistics.median(one) for one in zip(*pairs, strict=True))
-        print(
-            f"sending: {ours:,.0f}/s by one process, bare requests {theirs:,.0f}/s: {ours / theirs:.2f} ×", flush=True
-        )
+        ours, theirs = (median(one) for one in zip(*((sending(3_000), bare(3_000)) for _ in rounds), strict=True))
+        ratio = ours.per_second / theirs.per_second
+        print(f"sending: {_shown(ours)}; bare requests {_shown(theirs)}: {ratio:.2f} ×", flush=True)
     if options.only in "matching":
-        pairs = [(matching(20_000, 10), matching(20_000, 10_000)) for _ in rounds]
-        few, many = (statistics.median(one) for one in zip(*pairs, strict=True))
-        print(f"matching: {few:,.0f} events/s of which 1 % match; with 10,000 subscriptions {many:,.0f}/s", flush=True)
+        some = zip(*((matching(20_000, 10), matching(20_000, 10_000)) for _ in rounds), strict=True)
+        few, many = (median(one) for one in some)
+        print(f"matching, 1 % match: {_shown(few)}; with 10,000 subscriptions {_shown(many)}", flush=True)
     if options.only in "memory":
         print(f"memory: {memory(100_000):,.0f} bytes per pending delivery, body of {len(BODY)}", flush=True)
     if options.only in "streams":
