@@ -4,6 +4,7 @@ For RabbitMQ, and for any other transport of kombu whose ``passive`` declaration
 """
 
 import contextlib
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,8 +21,9 @@ UNUSED_MS = 7 * 24 * 3_600_000
 QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-expires": UNUSED_MS}
 """Of every queue of wake-ups. RabbitMQ removes one that nobody has used for a week, such as a deleted queue's."""
 
-ROUNDS = 3
-"""Tries to publish what came back because its queue had been deleted."""
+VANISHED_S = 2.0
+"""How long a queue that somebody deleted is not declared again from here. RabbitMQ tells its consumers to start
+anew, and forgets to when the queue is there again at once; they declare it, too."""
 
 
 class _WakeupQueue(Queue):
@@ -51,7 +53,7 @@ def is_amqp(connection: Connection) -> bool:
 
 
 class NotConfirmed(Exception):
-    """The broker refused a message, or it has no queue for it again and again."""
+    """The broker refused a message."""
 
 
 class Broker:
@@ -62,24 +64,24 @@ class Broker:
         self._connection: Any = None  # kombu's methods have no types
         self._channel: Any = None
         self._declared: set[str] = set()
+        self._not_before: dict[str, float] = {}
         self._unconfirmed: set[int] = set()
         self._published = 0
         self._returned: list[str] = []
         self._refused = 0
 
     def publish(self, wanted: Mapping[str, int]) -> None:
-        """Send so many wake-ups to each queue; returns when the broker has them. Raises whatever went wrong."""
+        """Send so many wake-ups to each queue; returns when the broker has them. Raises whatever went wrong.
+
+        Those of a queue that somebody deleted are dropped, for the scheduler to ask for them again.
+        """
         channel = self.open()
-        names = [name for name, number in wanted.items() for _ in range(number)]
-        for _ in range(ROUNDS):
-            for name in names:
+        for name, number in wanted.items():
+            for _ in range(number):
                 self._send(channel, name)
-            self._await_confirms()
-            names, self._returned = self._returned, []
-            if not names:
-                return
-            self._declared.difference_update(names)  # somebody deleted them
-        raise NotConfirmed(f"no queue for {names[0]}")
+        self._await_confirms()
+        while self._returned:
+            self._vanished(self._returned.pop())
 
     def waiting(self, name: str) -> int:
         """How many messages of a queue no worker has; 0 if there is no such queue."""
@@ -87,7 +89,7 @@ class Broker:
         try:
             return int(channel.queue_declare(queue=name, passive=True).message_count)
         except self._connection.channel_errors:
-            self._declared.discard(name)
+            self._vanished(name)
             if is_amqp(self._connection):
                 self._channel = None  # closed by the refusal
             return 0
@@ -116,7 +118,6 @@ class Broker:
                 }
             connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
-            self._declared.clear()
         channel = self._connection.channel()
         self._unconfirmed, self._published, self._refused, self._returned = set(), 0, 0, []
         if is_amqp(self._connection):
@@ -128,7 +129,7 @@ class Broker:
         return channel
 
     def _send(self, channel: Any, name: str) -> None:
-        if name not in self._declared:
+        if name not in self._declared and time.monotonic() >= self._not_before.get(name, 0.0):
             declare(channel, name)
             self._declared.add(name)
         wakeup = wakeups.message(name, str(uuid.uuid4()))
@@ -144,6 +145,11 @@ class Broker:
         channel.basic_publish(message, exchange="", routing_key=name, mandatory=True)
         self._published += 1
         self._unconfirmed.add(self._published)
+
+    def _vanished(self, name: str) -> None:
+        if name in self._declared:
+            self._declared.discard(name)
+            self._not_before[name] = time.monotonic() + VANISHED_S
 
     def _await_confirms(self) -> None:
         if not is_amqp(self._connection):
