@@ -74,7 +74,6 @@ class _Facts:
         self.lookup = Lookup(event.application_id, event.type.letter, job.queue, hashes)
         self.happening = Happening(event.application_id, event.type.value, event.sequence, event.at_ms, event.extra)
 
-
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Read only for events that have a candidate: most have none."""
