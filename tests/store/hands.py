@@ -222,6 +222,7 @@ class Hands(RuleBasedStateMachine):
         settings = self.model.queues[queue]
         lowered = limit is not None and (settings.per_key is None or limit < settings.per_key)
         settings.per_key = limit
+        self.model.walks[queue.encode()] = self.engine.now
         self.engine.queue(queue, "k", per_key=limit)
         if lowered:
             self.stale.add(queue)  # the ring is tidied by a due step; meanwhile claims skip blocked keys

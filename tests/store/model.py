@@ -14,6 +14,7 @@ KEEP_MS = 20_000  # retention of ended jobs in the machine's application
 CONFLICT_MS = 60_000  # how long a refused tokenless write is remembered
 STARTED_LEASE_MS = 1_800_000
 BACKOFF_MS = 1_000  # before the first retry after a timeout; then twice as long each time
+STEPWISE = "ck"  # what is bounded by itself: the rest of what is due comes in the scheduler's next run
 UNLIMITED = 10**9
 
 
@@ -93,6 +94,7 @@ class Model:
         self.dedupe: dict[str, tuple[bytes, bool]] = {}  # queue -> the job that has its key, whether it outlives it
         self.children: dict[bytes, set[bytes]] = {}  # parent -> those who wait for it
         self.tells: dict[bytes, int] = {}  # parents whose children are to be told, and since when
+        self.walks: dict[bytes, int] = {}  # queues whose keys are to be regrouped, and since when
         self._clock = 0
 
     # -- questions ---------------------------------------------------------------------------
@@ -264,8 +266,10 @@ class Model:
 
     def _run_due_once(self, now: int) -> bool:
         due = sorted(entry for entry in self.due() if entry[0] <= now)
-        for _, kind, job_id in due:
-            self._act(kind, job_id, now)
+        for _, kind, name in due:
+            self._act(kind, name, now)
+            if kind in STEPWISE:
+                break
         lost = [job for job in self.of("a") if job.lease_end <= now]
         for job in sorted(lost, key=lambda job: (job.lease_end, job.id)):
             self.stall(job, now)
@@ -273,25 +277,31 @@ class Model:
         for job in over:
             if job.seen_conflicts(now):
                 job.removal = job.conflicts[1]
+            elif self.children.get(job.id):
+                job.removal = now + 1_000
             else:
                 self.remove(job, now)
         return bool(due or lost or over)
 
     def due(self) -> list[tuple[int, str, bytes]]:
-        """(when, what, job): d delayed, t timeout, x expiry, c children to be told."""
+        """(when, what, job or queue): d delayed, t timeout, x expiry, c children to be told, k keys to be regrouped."""
         return [
             *((at, "c", parent) for parent, at in self.tells.items()),
+            *((at, "k", queue) for queue, at in self.walks.items()),
             *((job.due, "d", job.id) for job in self.of("d") if not job.awaited),
             *((job.timeout_at, "t", job.id) for job in self.jobs.values() if job.timeout_at),
             *((job.expires_at, "x", job.id) for job in self.jobs.values() if job.expires_at),
         ]
 
-    def _act(self, kind: str, job_id: bytes, now: int) -> None:
-        if kind == "c":
-            del self.tells[job_id]
-            self._tell_children(job_id, now)
+    def _act(self, kind: str, name: bytes, now: int) -> None:
+        if kind == "k":
+            del self.walks[name]
             return
-        job = self.jobs[job_id]
+        if kind == "c":
+            del self.tells[name]
+            self._tell_children(name, now)
+            return
+        job = self.jobs[name]
         if kind == "d" and job.state == "d" and not job.awaited:
             self.enqueue(job)
         elif kind == "t" and job.timeout_at:

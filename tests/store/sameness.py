@@ -120,7 +120,7 @@ class Sameness:
         assert everything == {job.id: job.sequence for job in jobs.values()}, "jobs lost or invented"
         assert active == {job.id: job.lease_end for job in self.model.of("a")}, "leases"
         assert ends == {job.id: job.removal for job in self.model.of(ENDED)}, "removals"
-        dated = {(at, member[:1].decode(), member[1:]) for member, at in due.items() if member[:1] in b"cdtx"}
+        dated = {(at, member[:1].decode(), member[1:]) for member, at in due.items() if member[:1] in b"cdktx"}
         assert dated == set(self.model.due()), "due times"
         wanted = set()
         for job in jobs.values():
