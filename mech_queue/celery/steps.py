@@ -117,6 +117,8 @@ class PrefetchStep(bootsteps.Step):
     def create(self, consumer: Any) -> None:
         """Before the first connection."""
         if is_amqp(consumer.app.connection_for_read()):
+            # Celery 5.6 would lower the count after a reconnect, and could not raise it again; 5.7 knows that.
+            consumer.app.conf.worker_enable_prefetch_count_reduction = False
             for step in consumer.steps:
                 if isinstance(step, Tasks):
                     step.qos_global = lambda _: False
