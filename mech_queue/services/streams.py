@@ -18,6 +18,7 @@ from mech_queue.store import Store
 from mech_queue.store.events import PendingEvent
 
 LOOK_S = 0.1
+AWAY_S = 1.0  # between two tries while the store is away
 QUIET_S = 15.0  # a comment is sent after so much silence, so that proxies keep the connection
 PAGE = 100
 KEPT_MS = 86_400_000
@@ -54,13 +55,16 @@ class Streams:
                 place = last_id
                 if self._lost(application_id, last_id):
                     yield Streamed(last_id, None)
-            spoken = time.monotonic()
+            spoken, grown = time.monotonic(), True
             while True:
+                page, found = [], []
                 try:
-                    page = self._store.events.read(application_id, place, PAGE)
-                    found = self._matching(application_id, page, events, filters)
+                    if grown:  # else an idle reader costs the store nothing
+                        page = self._store.events.read(application_id, place, PAGE)
+                        found = self._matching(application_id, page, events, filters)
                 except Refusal:  # the store is away: the reader stays, and goes on from its place
                     page, found = [], []
+                    time.sleep(AWAY_S)
                 if page:
                     place = page[-1][0]
                 for one in found:
@@ -70,7 +74,7 @@ class Streams:
                     spoken = time.monotonic()
                     yield None
                 if len(page) < PAGE:
-                    self._wait(application_id, place)
+                    grown = self._wait(application_id, place)
 
     def _lost(self, application_id: str, last_id: str) -> bool:
         if last_id == "0-0":  # everything is wanted
@@ -113,10 +117,12 @@ class Streams:
                     del self._readers[application_id]
                     self._last.pop(application_id, None)
 
-    def _wait(self, application_id: str, place: str) -> None:
+    def _wait(self, application_id: str, place: str) -> bool:
         """Until the log has grown beyond ``place``, a second at most (so that a closed connection is noticed)."""
         with self._changed:
-            self._changed.wait_for(lambda: _number(self._last.get(application_id, "0-0")) > _number(place), timeout=1.0)
+            return self._changed.wait_for(
+                lambda: _number(self._last.get(application_id, "0-0")) > _number(place), timeout=1.0
+            )
 
     def _look(self) -> None:
         while True:

@@ -1,6 +1,7 @@
 """The event log, followed live."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from mech_queue.model.event import EventType
 from mech_queue.model.job import JobSpec
@@ -8,6 +9,7 @@ from mech_queue.model.matching import Filters
 from mech_queue.services import jobs
 from mech_queue.services.streams import Streamed, Streams
 from mech_queue.store import Store
+from tests.support import wait_until
 
 APPLICATION = "app-streamstests"
 
@@ -65,3 +67,24 @@ def test_an_id_of_two_days_ago_is_a_gap_also_when_the_log_is_empty(store: Store)
     reader = Streams(store).follow(APPLICATION, ("*",), Filters(), f"{store.now_ms() - 2 * 86_400_000}-0")
     gap = next(reader)
     assert gap is not None and gap.event is None
+
+
+def test_an_idle_reader_does_not_ask_the_store(store: Store) -> None:
+    # given a reader to whom nothing happens
+    reader = Streams(store).follow(APPLICATION, ("*",), Filters(), None)
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(lambda: events_of(reader, 1))
+        store.redis.config_resetstat()
+
+        def calls(command: str) -> int:
+            return int(store.redis.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+        try:
+            # when the process has looked at the log for more than two seconds, for all its readers together
+            wait_until(lambda: calls("xrevrange") >= 22, 20)
+            asked = calls("xrange")
+        finally:
+            jobs.submit(store, APPLICATION, JobSpec("email"))
+        # then the reader has asked once, when it came; and still hears what happens
+        assert got.result(10) == [("email", "created")]
+        assert asked <= 1
