@@ -46,7 +46,7 @@ containers: $(VENV)/.dev ## docker-compose.yml against the compose schema, Docke
 	$(BIN)/hadolint --no-color Dockerfile
 
 pytest: $(VENV)/.dev ## all tests; PYTEST="tests/store -x" narrows them
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)  # two cores: a third process uses what the others wait
 
 fuzz: $(VENV)/.dev ## 10,000 random requests, and each border of each schema, against the API's own document
 	FUZZ_CASES=10000 $(BIN)/python -m pytest -n 2 tests/api/test_contract.py
