@@ -23,7 +23,7 @@ from mech_queue.store import wakeups
 from mech_queue.store.connection import Lines, translated
 from mech_queue.store.keys import shard_of, shard_prefix
 from mech_queue.store.packing import pack
-from mech_queue.store.shared_line import SharedLine
+from mech_queue.store.shared_line import SharedLines
 
 PROTOCOL = 1  # what this library speaks; a store says which range it takes
 WINDOW = 32  # wake-ups that may wait per queue
@@ -122,7 +122,7 @@ class Scripts:
 
     def __init__(self, client: "redis.Redis", window: int = WINDOW, *, shared_line: bool = False) -> None:
         self._lines = Lines(client)
-        self._shared: Lines | SharedLine = SharedLine(client) if shared_line else self._lines
+        self._shared: Lines | SharedLines = SharedLines(client) if shared_line else self._lines
         self._window = window
         self._loaded: dict[str, tuple[str, str]] = {}
         self.clock: Callable[[], int] | None = None  # tests only: unix ms instead of the store's time
@@ -177,7 +177,7 @@ class Scripts:
         self._shared.close()
 
     @staticmethod
-    def _evaluate(line: Lines | SharedLine, sha: str, text: str, rest: tuple[Any, ...]) -> Any:
+    def _evaluate(line: Lines | SharedLines, sha: str, text: str, rest: tuple[Any, ...]) -> Any:
         try:
             return line.call("EVALSHA", sha, *rest)
         except redis.exceptions.NoScriptError:

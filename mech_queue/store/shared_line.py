@@ -1,4 +1,4 @@
-"""Script calls of many threads over one connection: what comes while a call is under way goes together.
+"""Script calls of many threads over two connections: what comes while a call is under way goes together.
 
 A round trip costs the store and the process more in system calls and changes of threads than the script inside it.
 So a thread that finds the line free leads it: it sends its command together with all that wait, reads their answers
@@ -15,6 +15,7 @@ import redis
 from mech_queue.store.wire import Wire, pack
 
 MOST_TOGETHER = 64  # calls of one round
+LINES = 2  # while the answers of one are handed out, the store works for the other
 
 
 class _Call:
@@ -31,8 +32,24 @@ class _Call:
         self.error: Exception | None = None
 
 
-class SharedLine:
+class SharedLines:
     """What ``Lines`` does, for a process with many threads that neither forks nor is interrupted by signals."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._lines = [SharedLine(client) for _ in range(LINES)]
+
+    def call(self, *command: Any) -> Any:
+        """Send one command and read its answer; raises what redis-py raises, repeats nothing."""
+        return min(self._lines, key=SharedLine.load).call(*command)
+
+    def close(self) -> None:
+        """Close the connections; the next calls open others. Only while no call is under way."""
+        for line in self._lines:
+            line.close()
+
+
+class SharedLine:
+    """One connection, led by one thread at a time."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._pool: Any = client.connection_pool
@@ -40,8 +57,12 @@ class SharedLine:
         self._led = threading.Lock()
         self._wire: Wire | None = None
 
+    def load(self) -> int:
+        """How much stands before a call made now."""
+        return len(self._waiting) + self._led.locked()
+
     def call(self, *command: Any) -> Any:
-        """Send one command and read its answer; raises what redis-py raises, repeats nothing."""
+        """Run one command, together with others that wait."""
         call = _Call(pack(*command))
         self._waiting.append(call)
         if self._led.acquire(blocking=False):

@@ -41,7 +41,7 @@ class Store:
         """A store at ``redis://``, ``rediss://`` or ``unix://``.
 
         ``shared_line``: for a process with many threads that neither forks nor is interrupted by signals; their
-        calls go together over one connection.
+        calls go together over two connections.
         """
         return cls(connect(url), url, window, shared_line=shared_line)
 
