@@ -60,18 +60,19 @@ def times_ms(function: Callable[[], object], repeats: int) -> list[float]:
     return sorted(found)
 
 
-def longest_hold_ms(store: Store, function: Callable[[], object]) -> float:
-    """The longest time that one command held the store meanwhile."""
+def holds_ms(store: Store, function: Callable[[], object]) -> tuple[float, float]:
+    """The longest time that one command held the store meanwhile, and what 99 % of those above 0.5 ms stayed below."""
     store.redis.config_set("slowlog-log-slower-than", 500)
     store.redis.config_set("slowlog-max-len", 10_000)
     store.redis.slowlog_reset()
     function()
-    return max((entry["duration"] / 1000 for entry in store.redis.slowlog_get(10_000)), default=0.5)
+    held = sorted(entry["duration"] / 1000 for entry in store.redis.slowlog_get(10_000)) or [0.5]
+    return held[-1], held[len(held) * 99 // 100]
 
 
 def search(store: Store, number: int) -> None:
     """A list by status and two metadata fields, with and without many jobs."""
-    query = JobQuery(states=(State.WAITING,), limit=100)
+    query = JobQuery(states=(State.WAITING,), limit=10)  # so many are found in both
     query.fields = (("customer", accepted("c-7")), ("region", accepted("r-9")))
     figures = {}
     for application, jobs in ((SMALL, 10_000), (LARGE, number)):
@@ -95,11 +96,12 @@ def expire(store: Store, number: int) -> None:
         while maintenance.tick(store):
             steps += 1
 
-    held = longest_hold_ms(store, remove)
+    longest, usual = holds_ms(store, remove)
     store.scripts.clock = None
     took = time.perf_counter() - begun
     left = store.redis.dbsize()
-    print(f"removal of {number:,} expired jobs: {took:.1f} s, longest hold {held:.1f} ms ({left:,} keys left)")
+    print(f"removal of {number:,} expired jobs: {took:.1f} s, {left:,} keys left")
+    print(f"longest hold {longest:.1f} ms, p99 {usual:.1f} ms")
 
 
 def raise_limit(store: Store, number: int) -> None:
@@ -122,7 +124,8 @@ def raise_limit(store: Store, number: int) -> None:
         while maintenance.tick(store):
             pass
 
-    print(f"raising the limit of {number:,} keys: longest hold {longest_hold_ms(store, change):.1f} ms")
+    longest, usual = holds_ms(store, change)
+    print(f"raising the limit of {number:,} keys: longest hold {longest:.1f} ms, p99 {usual:.1f} ms")
 
 
 def main() -> None:
