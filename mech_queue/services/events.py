@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-from functools import cached_property
 from typing import Any
 
 from mech_queue.model import backoff, matching, strict_json
@@ -14,8 +13,7 @@ from mech_queue.model.rendering import Happening, job_webhook_body, subscription
 from mech_queue.model.subscription import Subscription
 from mech_queue.store import Store
 from mech_queue.store.deliveries import NewDelivery
-from mech_queue.store.events import Batch, PendingEvent
-from mech_queue.store.subscriptions import Lookup
+from mech_queue.store.events import Batch, Matchable, PendingEvent
 
 BUDGET_S = 0.02
 """How long one wake-up goes on matching; whatever waits then has wake-ups of its own."""
@@ -24,8 +22,6 @@ LEASE_MS = 10_000
 """Lease of a batch. One that outlives it is matched twice, which changes nothing."""
 
 log = logging.getLogger(__name__)
-
-Known = dict[tuple[str, bytes], Subscription | None]
 
 
 def match(store: Store, shard: int, budget_s: float = BUDGET_S) -> int:
@@ -47,60 +43,34 @@ def match(store: Store, shard: int, budget_s: float = BUDGET_S) -> int:
 
 def deliveries_of(store: Store, batch: Batch) -> list[NewDelivery]:
     """Everything that a batch of events sends."""
-    facts = [_facts(event, batch) for event in batch.events]
-    known = [one for one in facts if one is not None]
-    candidates = store.subscriptions.candidates([one.lookup for one in known])
-    wanted = list(
-        dict.fromkeys(
-            (one.event.application_id, raw) for one, ids in zip(known, candidates, strict=True) for raw in ids
-        )
-    )
-    read: Known = dict(zip(wanted, store.subscriptions.get_many(wanted), strict=True)) if wanted else {}
+    asked = list(dict.fromkeys((one.event.application_id, raw) for one in batch.events for raw in one.candidates))
+    read = dict(zip(asked, store.subscriptions.get_many(asked), strict=True)) if asked else {}
     made: list[NewDelivery] = []
-    for one, ids in zip(known, candidates, strict=True):
+    for one in batch.events:
         try:
-            made += _deliveries(one, [read[one.event.application_id, raw] for raw in sorted(ids)])
+            made += _deliveries(one, [read[one.event.application_id, raw] for raw in sorted(one.candidates)])
         except Exception:  # a fault in one event must not keep its batch coming back for ever
             log.exception("event not matched")
     return made
 
 
-class _Facts:
-    """An event with its job, as matching needs them."""
-
-    def __init__(self, event: PendingEvent, job: JobRecord, hashes: tuple[bytes, ...]) -> None:
-        self.event = event
-        self.job = job
-        self.lookup = Lookup(event.application_id, event.type.letter, job.queue, hashes)
-        self.happening = Happening(event.application_id, event.type.value, event.sequence, event.at_ms, event.extra)
-
-    @cached_property
-    def metadata(self) -> dict[str, Any]:
-        """Read only for events that have a candidate: most have none."""
-        found: dict[str, Any] = strict_json.load(self.job.metadata)
-        return found
-
-
-def _facts(event: PendingEvent, batch: Batch) -> _Facts | None:
-    key = (event.application_id, event.job_id)
-    job = batch.jobs.get(key)
-    return _Facts(event, job, batch.hashes[key]) if job is not None else None  # gone with its application
-
-
-def _deliveries(facts: _Facts, candidates: list[Subscription | None]) -> list[NewDelivery]:
-    matched = [one for one in candidates if one is not None and _wants(one, facts)]
-    made = [to_subscription(facts.happening, facts.job, one) for one in matched]
-    covered = {one.spec.endpoint for one in matched if one.spec.active}
-    urls = [url for url in webhook_urls(facts.job, facts.event.type) if url not in covered]
+def _deliveries(one: Matchable, candidates: list[Subscription | None]) -> list[NewDelivery]:
+    event, job = one.event, one.job
+    happening = Happening(event.application_id, event.type.value, event.sequence, event.at_ms, event.extra)
+    metadata = strict_json.load(job.metadata) if candidates else {}
+    matched = [found for found in candidates if found is not None and _wants(found, event, job, metadata)]
+    made = [to_subscription(happening, job, found) for found in matched]
+    covered = {found.spec.endpoint for found in matched if found.spec.active}
+    urls = [url for url in webhook_urls(job, event.type) if url not in covered]
     if urls:
-        body = job_webhook_body(facts.happening, facts.job)
-        made += [_new(facts.happening, facts.job, url, body) for url in urls]
+        body = job_webhook_body(happening, job)
+        made += [_new(happening, job, url, body) for url in urls]
     return made
 
 
-def _wants(subscription: Subscription, facts: _Facts) -> bool:
+def _wants(subscription: Subscription, event: PendingEvent, job: JobRecord, metadata: dict[str, Any]) -> bool:
     spec = subscription.spec
-    return matching.matches(spec.events, spec.filters, facts.event.type, facts.job.queue, facts.metadata)
+    return matching.matches(spec.events, spec.filters, event.type, job.queue, metadata)
 
 
 def webhook_urls(job: JobRecord, event: EventType) -> list[str]:

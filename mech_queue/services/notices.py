@@ -10,13 +10,11 @@ from mech_queue.model import backoff
 from mech_queue.model.delivery import shown_url
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.ids import job_id_bytes
-from mech_queue.model.matching import ANY_QUEUE, NOTICE_LETTER
 from mech_queue.model.rendering import Happening, notice_body
 from mech_queue.model.subscription import Subscription
 from mech_queue.model.times import iso
 from mech_queue.store import Store, keys
 from mech_queue.store.deliveries import NewDelivery
-from mech_queue.store.subscriptions import Lookup
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +33,10 @@ def tell(store: Store, application_id: str, subscription_id: str, notice: str) -
     if about.spec.active is (notice == "subscription.disabled"):  # changed meanwhile
         return 0
     log.warning("%s: %s of %s", notice, subscription_id, application_id)
-    lookup = Lookup(application_id, NOTICE_LETTER, ANY_QUEUE, ())
-    (found,) = store.subscriptions.candidates([lookup])
-    asked = store.subscriptions.get_many([(application_id, raw) for raw in found]) if found else []
     new = [
         _notice(notice, about, one)
-        for one in asked
-        if one is not None and one.id != about.id and one.spec.active and notice in one.spec.events
+        for one in store.subscriptions.asking_for_notices(application_id)
+        if one.id != about.id and one.spec.active and notice in one.spec.events
     ]
     return store.deliveries.create(keys.shard_of(application_id), new) if new else 0
 

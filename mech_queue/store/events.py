@@ -9,6 +9,7 @@ from mech_queue.model.job import JobRecord
 from mech_queue.store import job_codec, keys
 from mech_queue.store.connection import translated
 from mech_queue.store.packing import unpack
+from mech_queue.store.subscriptions import ids_in
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
@@ -27,18 +28,21 @@ class PendingEvent:
     extra: bytes | None
 
 
-@dataclass(slots=True)
-class Batch:
-    """Events under one lease, with the jobs they are about (missing: the job is gone).
+@dataclass(frozen=True, slots=True)
+class Matchable:
+    """An event whose job is still there. ``candidates``: 16-byte ids of subscriptions that may want it."""
 
-    ``hashes``: per job those of its searchable fields (``metadata.fields_hash``), as the search index has them.
-    """
+    event: PendingEvent
+    job: JobRecord
+    candidates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events under one lease; those whose job is gone are left out."""
 
     id: bytes
-    shard: int
-    events: list[PendingEvent]
-    jobs: dict[tuple[str, str], JobRecord]
-    hashes: dict[tuple[str, str], tuple[bytes, ...]]
+    events: list[Matchable]
 
 
 class Events:
@@ -53,15 +57,11 @@ class Events:
         answer = self._store.scripts.run("events_claim", keys.DELIVERIES, args, shard=shard)
         if not answer:
             return None
-        batch, packed, views = answer
-        jobs, hashes = {}, {}
-        for application, view in views:
-            found = job_codec.record(view)
-            key = (application.decode(), found.id)
-            jobs[key] = found
-            index = job_codec.by_name(view[1]).get(b"i", b"")
-            hashes[key] = tuple(index[at : at + 6] for at in range(0, len(index), 6))
-        return Batch(batch, shard, [_event(raw) for raw in packed], jobs, hashes)
+        batch, rows, views = answer
+        records = [(application.decode(), job_codec.record(view)) for application, view in views]
+        jobs = {(application, job.id): job for application, job in records}
+        events = [(_event(packed), ids_in(ids)) for packed, ids in rows]
+        return Batch(batch, [Matchable(one, jobs[one.application_id, one.job_id], ids) for one, ids in events])
 
     def last_ids(self, application_ids: list[str]) -> list[str]:
         """The id of the newest entry of each application's event log (``0-0``: none), in one round trip."""

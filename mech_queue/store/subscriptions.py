@@ -1,9 +1,9 @@
 """Subscriptions in the store, and the index that leads from an event to its few candidates."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mech_queue.model import matching
 from mech_queue.model.application import Secret
@@ -11,7 +11,7 @@ from mech_queue.model.backoff import RetryConfig
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.event import EventType
 from mech_queue.model.ids import job_id_bytes, job_id_text
-from mech_queue.model.matching import ANY_FIELD, ANY_QUEUE, Filters
+from mech_queue.model.matching import ANY_FIELD, ANY_QUEUE, NOTICE_LETTER, Filters
 from mech_queue.model.metadata import canonical, fields_hash
 from mech_queue.model.subscription import MASKED, Health, Subscription, SubscriptionSpec
 from mech_queue.store import keys
@@ -38,15 +38,6 @@ def raw_id(subscription_id: str) -> bytes:
     if found is None:
         raise missing()
     return found
-
-
-class Lookup(NamedTuple):
-    """An event as the index sees it. ``hashes``: ``metadata.fields_hash`` of each searchable field."""
-
-    application_id: str
-    letter: str
-    queue: str
-    hashes: tuple[bytes, ...]
 
 
 class Subscriptions:
@@ -105,25 +96,12 @@ class Subscriptions:
         rows = self.get_many([(application_id, raw) for raw in ids])
         return [row for row in rows if row is not None], job_id_text(ids[-1]) if len(ids) == limit else None
 
-    def candidates(self, lookups: Sequence[Lookup]) -> list[set[bytes]]:
-        """Per event the ids that may want it, to be compared exactly (``matching.matches``).
-
-        Reads 2 × (1 + fields) places per event, shared by all events of one batch that ask the same.
-        """
-        places: dict[bytes, dict[bytes, None]] = {}
-        for lookup in lookups:
-            for key in _places(lookup):
-                places.setdefault(key, {ANY_FIELD: None}).update(dict.fromkeys(lookup.hashes))
-        with translated():
-            pipe = self._store.redis.pipeline(transaction=False)
-            for key, fields in places.items():
-                pipe.hmget(key, *fields)
-            rows = pipe.execute()
-        found = {
-            key: {field: packed for field, packed in zip(fields, row, strict=True) if packed}
-            for (key, fields), row in zip(places.items(), rows, strict=True)
-        }
-        return [_ids(lookup, found) for lookup in lookups]
+    def asking_for_notices(self, application_id: str) -> list[Subscription]:
+        """Those that want to hear of the application's other subscriptions."""
+        place = keys.prefix(application_id) + f"match:{NOTICE_LETTER}:{ANY_QUEUE}".encode()
+        packed = read(self._store.redis, "HGET", place, ANY_FIELD) or b""
+        found = self.get_many([(application_id, raw) for raw in ids_in(packed)])
+        return [one for one in found if one is not None]
 
     def _record(self, one: Subscription, secrets: tuple[Secret, ...]) -> dict[str, Any]:
         spec = one.spec
@@ -147,18 +125,9 @@ def index_fields(filters: Filters) -> list[bytes]:
     return [fields_hash(name, text) for name, text in scalars[:CHOICES]] or [ANY_FIELD]
 
 
-def _places(lookup: Lookup) -> Iterable[bytes]:
-    place = keys.prefix(lookup.application_id) + b"match:" + lookup.letter.encode() + b":"
-    return place + lookup.queue.encode(), place + ANY_QUEUE.encode()
-
-
-def _ids(lookup: Lookup, found: dict[bytes, dict[bytes, bytes]]) -> set[bytes]:
-    ids: set[bytes] = set()
-    for key in _places(lookup):
-        for field in (ANY_FIELD, *lookup.hashes) if found[key] else ():
-            packed = found[key].get(field, b"")
-            ids.update(packed[at : at + ID] for at in range(0, len(packed), ID))
-    return ids
+def ids_in(packed: bytes) -> tuple[bytes, ...]:
+    """The ids that stand in one value of the index."""
+    return tuple(packed[at : at + ID] for at in range(0, len(packed), ID))
 
 
 def _body(one: Subscription) -> str:

@@ -1,5 +1,7 @@
 """Subscriptions and their index, against a real store."""
 
+import json
+import os
 import time
 from dataclasses import replace
 
@@ -11,13 +13,13 @@ from mech_queue.model.backoff import RetryConfig
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.event import EventType, mask
 from mech_queue.model.ids import job_id_bytes, job_id_text, new_job_id
+from mech_queue.model.job import JobSpec, Report
 from mech_queue.model.matching import Filters
-from mech_queue.model.metadata import fields_hash, fields_of
+from mech_queue.model.metadata import fields_of
 from mech_queue.model.secretbox import SecretBox, SecretsKeyError
 from mech_queue.model.subscription import MASKED
-from mech_queue.services import subscriptions
+from mech_queue.services import events, jobs, subscriptions
 from mech_queue.store import Store, keys
-from mech_queue.store.subscriptions import Lookup
 
 APP = "app-subscription"
 KEY_1, KEY_2 = "kO9g2wPlvCm0fzlmqGuW8PSm1nJ-hUBTOAJqEAcuGJ8=", "2mS0sbBgzH9u9cxwWn6jPZEwQ2PQmR0wRFLE2bHOWSI="
@@ -32,14 +34,30 @@ def subscribe(store: Store, application_id: str = APP, **changes):
     return subscriptions.create(store, application_id, body(**changes)).subscription
 
 
-def lookup(event: EventType, queue: str, metadata: dict, application_id: str = APP) -> Lookup:
-    hashes = tuple(fields_hash(name, text) for name, text in fields_of(metadata))
-    return Lookup(application_id, event.letter, queue, hashes)
+def candidates(store: Store, *asked: tuple[EventType, str, dict, str]) -> list[tuple[bytes, ...]]:
+    """What the index says of real events, each given as (type, queue, metadata, application)."""
+    shards = [keys.shard_of(application_id) for *_, application_id in asked]
+    found = []
+    for event, queue, metadata, application_id in asked:
+        spec = JobSpec(queue=queue, data=b"1", metadata=json.dumps(metadata).encode(), fields=fields_of(metadata))
+        job_id = jobs.submit(store, application_id, spec).job_id
+        if event is EventType.COMPLETED:
+            jobs.report(store, application_id, Report(job_id, "complete"))
+        elif event is EventType.FAILED:
+            jobs.report(store, application_id, Report(job_id, "fail", error=b"1", retry=False))
+        found.append((application_id, event, job_id))
+    seen = {}
+    for shard in set(shards):
+        while batch := store.events.claim(shard, os.urandom(16)):
+            for one in batch.events:
+                seen[one.event.application_id, one.event.type, one.event.job_id] = one.candidates
+            store.deliveries.create(shard, [], batch.id)
+    return [seen.get(key, ()) for key in found]
 
 
 def told(store: Store, event: EventType, queue: str, metadata: dict) -> set[str]:
     """Names of the subscriptions that hear of an event: candidates of the index, compared exactly."""
-    (ids,) = store.subscriptions.candidates([lookup(event, queue, metadata)])
+    (ids,) = candidates(store, (event, queue, metadata, APP))
     found = [one for one in store.subscriptions.get_many([(APP, raw) for raw in ids]) if one is not None]
     assert len(found) == len(ids)  # the index names nothing that is gone
     return {
@@ -190,14 +208,24 @@ def test_an_event_finds_exactly_those_that_want_it(store):
 def test_one_batch_answers_many_events_of_many_applications(store):
     subscribe(store, name="a", filters={"metadata": {"k": "v"}})
     other = subscribe(store, "app-another", name="b")
-    lookups = [
-        lookup(EventType.COMPLETED, "q", {"k": "v"}),
-        lookup(EventType.COMPLETED, "q", {"k": "w"}),
-        lookup(EventType.COMPLETED, "q", {"k": "v"}, "app-another"),
-    ]
-    first, second, third = store.subscriptions.candidates(lookups)
-    assert len(first) == 1 and second == set() and third == {job_id_bytes(other.id)}
-    assert store.subscriptions.candidates([]) == []
+    first, second, third = candidates(
+        store,
+        (EventType.COMPLETED, "q", {"k": "v"}, APP),
+        (EventType.COMPLETED, "q", {"k": "w"}, APP),
+        (EventType.COMPLETED, "q", {"k": "v"}, "app-another"),
+    )
+    assert len(first) == 1 and second == () and third == (job_id_bytes(other.id),)
+
+
+def test_what_nobody_can_want_is_never_queued(store):
+    """Neither a subscription to the type elsewhere, nor one whose condition the job does not meet, makes it wait."""
+    subscribe(store, events=["created"], filters={"queues": ["b"]})
+    subscribe(store, events=["created"], filters={"metadata": {"k": "v"}})
+    for queue, metadata, waiting in (("a", {}, 0), ("a", {"k": "w"}, 0), ("a", {"k": "v"}, 1), ("b", {}, 2)):
+        fields = fields_of(metadata)
+        spec = JobSpec(queue=queue, data=b"1", metadata=json.dumps(metadata).encode(), fields=fields)
+        jobs.submit(store, APP, spec)
+        assert store.events.pending(keys.shard_of(APP)) == waiting
 
 
 def test_the_mask_of_subscribed_types_follows_every_change(store):
@@ -225,7 +253,7 @@ def test_the_index_keeps_a_subscription_under_its_rarest_condition(store):
     for n in range(50):
         subscribe(store, name=str(n), filters={"metadata": {**shared, "c": n}})
     metadata = {**shared, "c": 7}
-    (ids,) = store.subscriptions.candidates([lookup(EventType.COMPLETED, "q", metadata)])
+    (ids,) = candidates(store, (EventType.COMPLETED, "q", metadata, APP))
     assert told(store, EventType.COMPLETED, "q", metadata) == {"7"}
     assert len(ids) <= 2
 
@@ -234,20 +262,25 @@ def test_the_cost_of_an_event_follows_its_matches(store):
     """Ten thousand subscriptions of which three match cost at most 1.5 times ten of which three match."""
     applications = {"app-few": 10, "app-many": 10_000}
     for application_id, number in applications.items():
-        model = subscribe(store, application_id, active=False)
+        model = subscribe(store, application_id, active=False, events=["created"])
         for n in range(number):
             filters = Filters(metadata={"customer": "c-1" if n < 3 else f"c-{n}", "kind": "order"})
             spec = replace(model.spec, filters=filters, active=True)
             store.subscriptions.create(replace(model, id=job_id_text(new_job_id()), spec=spec), ())
     metadata = {"customer": "c-1", "kind": "order", "x": 1}
+    spec = JobSpec(queue="q", data=b"1", metadata=json.dumps(metadata).encode(), fields=fields_of(metadata))
 
     def cost(application_id: str) -> float:
-        asked = [lookup(EventType.COMPLETED, f"q{n}", metadata, application_id) for n in range(50)]
+        jobs.submit_many(store, application_id, [spec] * 50)
+        shard = keys.shard_of(application_id)
         begun = time.perf_counter()
-        for ids in store.subscriptions.candidates(asked):
-            found = store.subscriptions.get_many([(application_id, raw) for raw in ids])
-            assert len([one for one in found if one and one.spec.filters.metadata["customer"] == "c-1"]) == 3
-        return time.perf_counter() - begun
+        batch = store.events.claim(shard, os.urandom(16))
+        assert batch is not None and len(batch.events) == 50
+        made = events.deliveries_of(store, batch)
+        spent = time.perf_counter() - begun
+        assert len(made) == 3 * 50
+        store.deliveries.create(shard, [], batch.id)
+        return spent
 
     # in turns and the best of each, so that a busy machine slows down both alike
     rounds = [(cost("app-few"), cost("app-many")) for _ in range(25)]

@@ -5,6 +5,7 @@ from typing import Any
 from mech_queue.model.event import BY_LETTER
 from mech_queue.model.ids import job_id_bytes, job_id_text
 from mech_queue.model.job import JobRecord, JobSpec
+from mech_queue.services import subscriptions
 from mech_queue.store import Store, keys
 
 APPLICATION = "app-000000000001"
@@ -58,6 +59,11 @@ class Engine:
         given = {field: str(value) for field, value in fields.items() if value is not None}
         clear = [field for field, value in fields.items() if value is None]
         self.store.queues.change(self.application_id, name, set_fields=given, clear=clear, steps=list(steps))
+
+    def subscribe(self) -> None:
+        """Somebody wants every event."""
+        wanted = {"name": "all", "endpoint": "https://hooks.example.com/", "events": ["*"]}
+        subscriptions.create(self.store, self.application_id, wanted)
 
     def wake_ups(self, queue: str) -> int:
         """How many wake-ups wait in the broker list of a queue."""

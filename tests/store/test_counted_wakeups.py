@@ -139,7 +139,7 @@ def test_a_deleted_queue_stays_deleted(sent: Sent) -> None:
 def test_a_stage_has_one_wake_up_per_hundred_events(sent: Sent) -> None:
     engine = sent.engine
     stage = f"subscriptions.{engine.shard:02d}"
-    engine.settings(subscribed=255)
+    engine.subscribe()
     for _ in range(101):
         engine.submit()
     assert [one for one in sent.wakeups if one[0] == stage] == [(stage, 1), (stage, 1)]

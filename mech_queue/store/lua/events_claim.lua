@@ -2,8 +2,9 @@
 --   Run for application `~`. args: batch (new id), limit, lease (ms)
 --   jobs beyond some 4 MiB go back to the front of the list, with their events
 --   <S>matching zset: lease end -> batch   <S>batch:<id> list of events
---   answer: {batch id, events, {job view, …} as {application, id, fields…}} or {}
+--   answer: {batch id, {event, packed ids of the subscriptions that may want it} each, {application, job view} each} or {}
 --@include lib/view
+--@include lib/subscription
 local expired = call('ZRANGEBYSCORE', S .. 'matching', '-inf', int(now), 'LIMIT', 0, 1)[1]
 local batch = expired or args.batch
 local key = S .. 'batch:' .. batch
@@ -15,26 +16,30 @@ end
 call('ZADD', S .. 'matching', int(now + args.lease), batch)
 local events = call('LRANGE', key, 0, -1)
 if #events == 0 then call('ZREM', S .. 'matching', batch) return commit({}) end
-local jobs, seen, weight = {}, {}, 0
+local taken, jobs, known, weight = {}, {}, {}, 0
+-- what the index asks of a job, which goes into the answer once; one that is gone (with its application) has no queue
+local function job_of(application, id)
+  local name = application .. id
+  if known[name] then return known[name] end
+  P = S .. application .. ':'
+  queues = {}
+  local shown, v = view(id), call('HMGET', P .. 'j:' .. id, 'q', 'i')
+  known[name] = {queue = v[1], hashes = v[2] or ''}
+  if shown then
+    jobs[#jobs + 1] = {application, shown}
+    weight = weight + #shown[3]
+    for _, text in ipairs(shown[4]) do weight = weight + #text end
+  end
+  return known[name]
+end
 for n, packed in ipairs(events) do
   local entry = cmsgpack.unpack(packed)
-  local name = entry[1] .. entry[3]
-  if not seen[name] then
-    seen[name] = true
-    P = S .. entry[1] .. ':'
-    queues = {}
-    local shown = view(entry[3])
-    if shown then
-      jobs[#jobs + 1] = {entry[1], shown}
-      weight = weight + #shown[3]
-      for _, text in ipairs(shown[4]) do weight = weight + #text end
-    end
+  local job = job_of(entry[1], entry[3])
+  if job.queue then
+    taken[#taken + 1] = {packed, subscription_candidates(S .. entry[1] .. ':', entry[2], job.queue, job.hashes)}
   end
   if weight > 4194304 and n < #events then
-    for at = #events, n + 1, -1 do
-      call('LPUSH', S .. 'pending', events[at])
-      events[at] = nil
-    end
+    for at = #events, n + 1, -1 do call('LPUSH', S .. 'pending', events[at]) end
     call('LTRIM', key, 0, n - 1)
     break
   end
@@ -43,4 +48,4 @@ P = S .. APP_ID .. ':'
 queues = {}
 local waiting = call('LLEN', S .. 'pending')
 if waiting > 0 then wake_stage('subscriptions', 'mech_queue.match', waiting) end
-return commit({batch, events, jobs})
+return commit({batch, taken, jobs})

@@ -1,6 +1,7 @@
 -- An event: one per transition, written with it.
 --   <P>ev stream of the application   <S>pending list of events that somebody may match
 --   pending entry: msgpack {application, type letter, job id, sequence, ms, attempt, progress or error as JSON or ''}
+--@include lib/subscription
 local EXTRA_MOST = 16384
 
 local counted                                       -- another broker: wake-ups of the stage, also those of this script
@@ -20,6 +21,12 @@ local function wake_stage(stage, task, waiting)
   if need > 0 then push(list, need, {task = task, args = int(tonumber(SHARD)), mq = 'null', queue = list}) end
 end
 
+-- whether a webhook of the job names this event, or a subscription may want it: most events end here
+local function may_be_wanted(job, letter, bit_of)
+  if bit.band(job:number('hk'), bit_of) ~= 0 then return true end
+  return bit.band(app.subscribed, bit_of) ~= 0 and subscription_candidates(P, letter, job.q, job.i or '') ~= ''
+end
+
 local function event(job, kind, extra)
   if APP_ID == '~' then return end                  -- a delivery is no job that anybody subscribes to
   local letter, bit_of = EVENTS[kind][1], EVENTS[kind][2]
@@ -27,7 +34,7 @@ local function event(job, kind, extra)
   job:set('e', sequence)
   extra = extra and #extra <= EXTRA_MOST and extra or ''
   call('XADD', P .. 'ev', 'MAXLEN', '~', 10000, '*', 't', letter, 'j', job.id, 's', int(sequence), 'm', int(now), 'x', extra)
-  if bit.band(app.subscribed, bit_of) == 0 and bit.band(job:number('hk'), bit_of) == 0 then return end
+  if not may_be_wanted(job, letter, bit_of) then return end
   job:set('u', job:number('u') + 1)
   local waiting = call('RPUSH', S .. 'pending',
     cmsgpack.pack({APP_ID, letter, job.id, sequence, now, job:number('a'), extra}))

@@ -58,6 +58,23 @@ local function subscription_file(prefix, id, letters, places, fields)
   call('HSET', prefix .. 'sub:' .. id, 'filed', '1', 'letters', letters, 'places', cmsgpack.pack(filed))
 end
 
+-- packed ids of those that may want an event, to be compared exactly. `hashes`: six bytes for each searchable field of
+-- its job. What no place has is remembered: most events of a batch ask in the same two
+local no_place = {}
+local function subscription_candidates(prefix, letter, queue, hashes)
+  local found = {}
+  for _, name in ipairs({queue, '*'}) do
+    local key = prefix .. 'match:' .. letter .. ':' .. name
+    if no_place[key] == nil then no_place[key] = call('EXISTS', key) == 0 end
+    if not no_place[key] then
+      local fields = {'\0\0\0\0\0\0'}                  -- of those without condition
+      for at = 1, #hashes, 6 do fields[#fields + 1] = string.sub(hashes, at, at + 5) end
+      for _, ids in ipairs(call('HMGET', key, unpack(fields))) do found[#found + 1] = ids or '' end
+    end
+  end
+  return table.concat(found)
+end
+
 -- a delivery was made for it
 local function subscription_triggered(prefix, id)
   local record = prefix .. 'sub:' .. id
