@@ -191,9 +191,9 @@ def rotate_webhook_secret(store: Store, application_id: str, *, overlap_s: int =
     return secret
 
 
-def webhook_secrets(store: Store, application_id: str) -> list[str]:
-    """The secrets that sign its job webhooks now, newest first; [] when the application is gone."""
-    return live_secrets(store.applications.secrets(application_id), _now_ms())
+def webhook_secrets(store: Store, sealed: bytes) -> list[str]:
+    """The secrets that sign an application's job webhooks now, newest first, out of their seal (b"": none)."""
+    return live_secrets(store.applications.opened(sealed), _now_ms())
 
 
 def rotated(known: tuple[Secret, ...], secret: str, overlap_s: int) -> tuple[Secret, ...]:

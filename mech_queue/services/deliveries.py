@@ -23,6 +23,7 @@ from mech_queue.model.ids import job_id_text, new_job_id
 from mech_queue.model.job import JobRecord, State
 from mech_queue.model.secretbox import SecretsKeyError
 from mech_queue.model.signing import sign
+from mech_queue.model.subscription import Subscription
 from mech_queue.outbound import Sender
 from mech_queue.services import applications, events, notices, subscriptions
 from mech_queue.services.searching import BUDGET, HIGHEST, cursor_raw, cursor_text
@@ -113,11 +114,11 @@ def _message(store: Store, claimed: ClaimedDelivery) -> Message:
         headers["X-Job-Id"] = claimed.job_id
     now_s = int(time.time())
     if claimed.subscription_id is None:
-        secrets = applications.webhook_secrets(store, claimed.application_id)
+        secrets = applications.webhook_secrets(store, claimed.sealed)
         if not secrets:
             raise _Drop(DeliveryState.CANCELLED)
         return Message("POST", claimed.url, {**headers, **sign(secrets, claimed.id, now_s, claimed.body)})
-    receiver = _receiver(store, claimed)
+    receiver = subscriptions.sender(store, _still_wanted(claimed))
     spec = receiver.subscription.spec
     headers["X-Subscription-Id"] = claimed.subscription_id
     headers["X-Application-Id"] = claimed.application_id
@@ -125,19 +126,14 @@ def _message(store: Store, claimed: ClaimedDelivery) -> Message:
     return Message(spec.method, spec.endpoint, {**receiver.headers, **headers, **signed}, spec.retry)
 
 
-def _receiver(store: Store, claimed: ClaimedDelivery) -> subscriptions.Sender:
+def _still_wanted(claimed: ClaimedDelivery) -> Subscription:
     """The subscription as it is now: endpoint, headers and secrets may have changed since the event."""
-    assert claimed.subscription_id is not None
-    try:
-        receiver = subscriptions.sender(store, claimed.application_id, claimed.subscription_id)
-    except Refusal as refusal:
-        if refusal.code is Code.NOT_FOUND:
-            raise _Drop(DeliveryState.CANCELLED) from None
-        raise
-    if not receiver.subscription.spec.active and claimed.event != rendering.TEST:
-        gone = receiver.subscription.health.disabled_reason == "gone"
+    if claimed.subscription is None:
+        raise _Drop(DeliveryState.CANCELLED)
+    if not claimed.subscription.spec.active and claimed.event != rendering.TEST:
+        gone = claimed.subscription.health.disabled_reason == "gone"
         raise _Drop(DeliveryState.CANCELLED if gone else DeliveryState.SKIPPED)
-    return receiver
+    return claimed.subscription
 
 
 def _report(store: Store, claimed: ClaimedDelivery, outcome: Outcome, retry: RetryConfig | None) -> None:

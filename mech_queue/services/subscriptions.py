@@ -102,9 +102,9 @@ class Sender:
     secrets: list[str] = field(repr=False)
 
 
-def sender(store: Store, application_id: str, subscription_id: str) -> Sender:
-    """For the delivery stage; the only reader of header values. Raises Refusal(NOT_FOUND)."""
-    opened, secrets = store.subscriptions.unsealed(get(store, application_id, subscription_id))
+def sender(store: Store, subscription: Subscription) -> Sender:
+    """For the delivery stage; the only reader of header values."""
+    opened, secrets = store.subscriptions.unsealed(subscription)
     return Sender(opened, opened.spec.headers, live_secrets(secrets, _now_ms()))
 
 

@@ -139,7 +139,11 @@ class Applications:
     def secrets(self, application_id: str) -> tuple[Secret, ...]:
         """The webhook secrets, newest first, expired ones included; () when there is no such application."""
         sealed, deleted = read(self._store.redis, "HMGET", keys.prefix(application_id) + b"about", "sealed", "deleted")
-        return secrets_of(unseal(self._store, sealed)) if sealed and not deleted else ()
+        return self.opened(sealed) if sealed and not deleted else ()
+
+    def opened(self, sealed: bytes) -> tuple[Secret, ...]:
+        """Webhook secrets out of their seal; () out of nothing."""
+        return secrets_of(unseal(self._store, sealed)) if sealed else ()
 
     def sealed_by_first_key(self, application_id: str) -> bool:
         """Whether its secrets stand under the key that encrypts now; True when there is no such application."""

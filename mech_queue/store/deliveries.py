@@ -10,11 +10,12 @@ from mech_queue.model.delivery import BY_STATE, Attempt, DeliveryRecord, Deliver
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.ids import job_id_bytes, job_id_text, new_lease_token
 from mech_queue.model.job import BY_LETTER
-from mech_queue.model.subscription import PATIENCE_FAILURES, PATIENCE_MS
+from mech_queue.model.subscription import PATIENCE_FAILURES, PATIENCE_MS, Subscription
 from mech_queue.store import job_codec, keys
 from mech_queue.store.connection import translated
 from mech_queue.store.packing import pack, unpack
 from mech_queue.store.scripts import refusal
+from mech_queue.store.subscriptions import from_row
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
@@ -60,7 +61,11 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery whose lease the caller holds. ``failures``: attempts that failed since it was (re)started."""
+    """A delivery whose lease the caller holds. ``failures``: attempts that failed since it was (re)started.
+
+    Who gets it, as they are now: ``subscription`` (None: it is gone, or this is a job webhook), ``sealed`` secrets of
+    the application (empty: it is gone, or this is a subscription's).
+    """
 
     id: str
     shard: int
@@ -73,6 +78,8 @@ class ClaimedDelivery:
     subscription_id: str | None
     url: str = field(repr=False)
     body: bytes = field(repr=False)
+    subscription: Subscription | None = None
+    sealed: bytes = field(default=b"", repr=False)
 
 
 def missing() -> Refusal:
@@ -109,20 +116,28 @@ class Deliveries:
         answer = self._run("delivery_claim", shard, {"token": new_lease_token(), "lease": lease_ms})
         if not answer:
             return None
-        raw, token, _, attempt, failures, blob, body = answer
+        raw, token, _, attempt, failures, blob, body, receiver = answer
         about = _about(blob)
+        application_id, subscription_id = about["application"], about["subscription"]
+        subscription, sealed = None, b""
+        if subscription_id is not None:
+            subscription = from_row(application_id, subscription_id, receiver)
+        elif not receiver[1]:  # not deleted
+            sealed = receiver[0] or b""
         return ClaimedDelivery(
             id=job_id_text(raw),
             shard=shard,
             lease_token=token.decode(),
             attempt=int(attempt),
             failures=int(failures),
-            application_id=about["application"],
+            application_id=application_id,
             event=about["event"],
             job_id=about["job"],
-            subscription_id=about["subscription"],
+            subscription_id=subscription_id,
             url=about["url"],
             body=body,
+            subscription=subscription,
+            sealed=sealed,
         )
 
     def report(

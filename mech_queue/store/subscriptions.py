@@ -75,7 +75,8 @@ class Subscriptions:
                 pipe.hmget(keys.prefix(application_id) + b"sub:" + raw, *FIELDS)
             rows = pipe.execute()
         return [
-            _subscription(application_id, raw, row) for (application_id, raw), row in zip(wanted, rows, strict=True)
+            from_row(application_id, job_id_text(raw), row)
+            for (application_id, raw), row in zip(wanted, rows, strict=True)
         ]
 
     def unsealed(self, found: Subscription) -> tuple[Subscription, tuple[Secret, ...]]:
@@ -149,7 +150,8 @@ def _body(one: Subscription) -> str:
     )
 
 
-def _subscription(application_id: str, raw: bytes, row: list[bytes | None]) -> Subscription | None:
+def from_row(application_id: str, subscription_id: str, row: list[bytes | None]) -> Subscription | None:
+    """The values of FIELDS -> the subscription, headers masked; None when there is none."""
     body, sealed, version, active, *health = row
     if body is None:
         return None
@@ -169,7 +171,7 @@ def _subscription(application_id: str, raw: bytes, row: list[bytes | None]) -> S
         active=active == b"1",
     )
     return Subscription(
-        id=job_id_text(raw),
+        id=subscription_id,
         application_id=application_id,
         spec=spec,
         created_ms=known["created"],

@@ -469,7 +469,7 @@ def test_ended_deliveries_leave_no_trace_after_a_week(pipeline: Pipeline, receiv
     assert pipeline.find() == []
     place = keys.shard_prefix(pipeline.shard) + b"~:"
     left = {key.removeprefix(place) for key in pipeline.store.redis.keys(place + b"*")}
-    assert left <= {b"app", b"queues", b"q:webhooks", b"m:webhooks"}
+    assert left <= {b"app", b"queues", b"q:webhooks"}
 
 
 def test_a_receiver_that_fails_for_five_days_is_switched_off(pipeline: Pipeline, receiver: Receiver) -> None:

@@ -21,9 +21,12 @@ def filled(store):
 def signing(store, made, hooks):
     """Everything that is sealed, opened."""
     return [
-        *(applications.webhook_secrets(store, one.application.id) for one in made),
-        *(subscriptions.sender(store, one.subscription.application_id, one.subscription.id) for one in hooks),
-        applications.webhook_secrets(store, MASTER),
+        *(store.applications.secrets(one.application.id) for one in made),
+        *(
+            subscriptions.sender(store, subscriptions.get(store, one.subscription.application_id, one.subscription.id))
+            for one in hooks
+        ),
+        store.applications.secrets(MASTER),
     ]
 
 

@@ -85,7 +85,7 @@ def test_what_was_created_reads_back_with_headers_masked(store):
         ),
     )
     found = subscriptions.get(store, APP, made.subscription.id)
-    sender = subscriptions.sender(store, APP, found.id)
+    sender = subscriptions.sender(store, subscriptions.get(store, APP, found.id))
 
     assert found == made.subscription and "canary" not in repr(found)
     assert found.spec.headers == {"Authorization": MASKED}
@@ -135,7 +135,10 @@ def test_only_the_fields_sent_change(store):
 
     assert after.spec.name == "other" and after.spec.description == "d" and after.version == 2
     assert after.spec.endpoint == before.spec.endpoint and after.created_ms == before.created_ms
-    assert subscriptions.sender(store, APP, before.id).headers == {"X-A": "one", "X-B": "three"}
+    assert subscriptions.sender(store, subscriptions.get(store, APP, before.id)).headers == {
+        "X-A": "one",
+        "X-B": "three",
+    }
     with pytest.raises(Refusal) as caught:
         subscriptions.change(store, APP, before.id, {"name": None})
     assert caught.value.details == {"name": ["must not be null"]}
@@ -144,12 +147,15 @@ def test_only_the_fields_sent_change(store):
 def test_a_rotated_secret_signs_beside_the_old_one(store):
     made = subscriptions.create(store, APP, body())
     second = subscriptions.rotate_secret(store, APP, made.subscription.id)
-    assert subscriptions.sender(store, APP, made.subscription.id).secrets == [second, made.secret]
+    assert subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id)).secrets == [
+        second,
+        made.secret,
+    ]
 
 
 def test_another_applications_subscription_is_as_unknown_as_any(store):
     one = subscribe(store)
-    for call in (subscriptions.get, subscriptions.delete, subscriptions.rotate_secret, subscriptions.sender):
+    for call in (subscriptions.get, subscriptions.delete, subscriptions.rotate_secret):
         for subscription_id in (one.id, "0190a8c0-0000-7000-8000-000000000000", "nonsense", ""):
             with pytest.raises(Refusal) as caught:
                 call(store, "app-another", subscription_id)
@@ -304,14 +310,14 @@ def test_secrets_are_sealed_and_the_key_can_be_rotated(store):
     made = subscriptions.create(store, APP, body(headers={"X-A": "canary"}))
 
     store.secrets_key = f"{KEY_2},{KEY_1}"
-    assert subscriptions.sender(store, APP, made.subscription.id).headers == {"X-A": "canary"}
+    assert subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id)).headers == {"X-A": "canary"}
     subscriptions.change(store, APP, made.subscription.id, {"name": "written by the new key"})
 
     store.secrets_key = KEY_2
-    assert subscriptions.sender(store, APP, made.subscription.id).secrets == [made.secret]
+    assert subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id)).secrets == [made.secret]
     store.secrets_key = KEY_1
     with pytest.raises(SecretsKeyError) as caught:
-        subscriptions.sender(store, APP, made.subscription.id)
+        subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id))
     assert KEY_1 not in str(caught.value)
 
 

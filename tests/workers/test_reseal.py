@@ -34,7 +34,7 @@ def test_the_old_key_may_go_afterwards(store: Store, redis_url: str) -> None:
     assert done.stdout == "1 secrets rewritten, 1 were under the first key already.\n"
     # then the new one is enough, and a second run finds nothing to do
     store.secrets_key = NEW
-    assert applications.webhook_secrets(store, made.application.id) == [made.webhook_secret]
+    assert [one.text for one in store.applications.secrets(made.application.id)] == [made.webhook_secret]
     assert reseal(REDIS_URL=redis_url, SECRETS_KEY=NEW).stdout.startswith("0 secrets rewritten")
 
 

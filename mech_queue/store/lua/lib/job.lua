@@ -74,8 +74,18 @@ end
 
 local function tally(queue, state, by)
   count(queue.key, 'n' .. state, by)
+  if APP_ID == '~' then return end                  -- deliveries are no jobs to anybody outside
   count(P .. 'app', 'n' .. state, by)
-  if APP_ID ~= '~' then count(S .. 'totals', state, by) end    -- deliveries are no jobs to anybody outside
+  count(S .. 'totals', state, by)
+end
+local function tally_active(queue, by)
+  queue.active = queue.active + by
+  app.active = app.active + by
+  if APP_ID ~= '~' then count(P .. 'app', 'active', by) end
+end
+-- for the metrics of the queue; deliveries have others (lib/delivery)
+local function measure(queue, name, by)
+  if APP_ID ~= '~' then count(P .. 'm:' .. queue.name, name, by) end
 end
 
 -- the only place where a state changes
@@ -93,18 +103,17 @@ local function transition(job, queue, action, to)
 end
 
 local function observe(queue, name, ms)
-  local key = P .. 'm:' .. queue.name
-  count(key, name .. ':sum', math.max(0, ms))
-  count(key, name .. ':count', 1)
+  measure(queue, name .. ':sum', math.max(0, ms))
+  measure(queue, name .. ':count', 1)
   for _, bound in ipairs(BUCKETS) do
-    if ms <= bound then count(key, name .. ':' .. bound, 1) return end
+    if ms <= bound then return measure(queue, name .. ':' .. bound, 1) end
   end
 end
 
 -- what the counters were before a change, at most every 10 s: 'ms,submitted,completed,failed;', the last eight of them.
 -- model/queue.py reads rates from it
 local function sample(queue)
-  if now - queue.sampled < 10000 then return end
+  if now - queue.sampled < 10000 or APP_ID == '~' then return end
   queue.sampled = now
   local n = call('HMGET', P .. 'm:' .. queue.name, 'submitted', 'completed', 'failed')
   local kept = call('HGET', queue.key, 'samples') or ''
@@ -131,9 +140,7 @@ local function start(job, queue, token, lease_ms, required, worker)
   job:set('w', worker and worker ~= '' and worker or false)
   job:set('ts', now)
   if job.tr then job:set('tr', false) end
-  queue.active = queue.active + 1
-  app.active = app.active + 1
-  count(P .. 'app', 'active', 1)
+  tally_active(queue, 1)
   if job.k then key_started(queue, job.k) end
   if job:option('timeout') then due_at('due', now + job:option('timeout'), 't' .. job.id) end
   if job:option('expires') then call('ZREM', P .. 'due', 'x' .. job.id) end
@@ -145,9 +152,7 @@ end
 local function leave_active(job, queue)
   call('ZREM', P .. 'act', job.id)
   if job:option('timeout') then call('ZREM', P .. 'due', 't' .. job.id) end
-  queue.active = queue.active - 1
-  app.active = app.active - 1
-  count(P .. 'app', 'active', -1)
+  tally_active(queue, -1)
   if job.k then key_left(queue, job.k) end
 end
 
@@ -196,7 +201,7 @@ local function finish(job, queue, action, to, kind, extra)
   if job.tr then job:set('tr', false) end
   retire(job, queue, to)
   sample(queue)
-  count(P .. 'm:' .. queue.name, STATE_NAMES[to], 1)
+  measure(queue, STATE_NAMES[to], 1)
   if was_active then observe(queue, 'run', now - job:number('ts')) end
   free_dedupe(job)
   if kind then event(job, kind, extra) end
@@ -238,7 +243,7 @@ local function stall(job, queue, err)
   leave_active(job, queue)
   job:set('b', job:number('b') + 1)
   job:set('l', false)
-  count(P .. 'm:' .. queue.name, 'stalled', 1)
+  measure(queue, 'stalled', 1)
   if job:number('b') > (job:option('stalls') or 3) then
     err = err or '"its workers lost its lease ' .. int(job:number('b')) .. ' times"'
     late(job, 'e', err)

@@ -76,7 +76,7 @@ local function submit(spec)
   index(job, 'ZADD')
   tally(queue, state, 1)
   sample(queue)
-  count(P .. 'm:' .. spec.q, 'submitted', 1)
+  measure(queue, 'submitted', 1)
   app.backlog = app.backlog + 1
   event(job, 'created')
   if awaited > 0 then job:set('pc', awaited) end
