@@ -28,7 +28,8 @@ from mech_queue.outbound import Sender
 from mech_queue.services import applications, events, notices, subscriptions
 from mech_queue.services.searching import BUDGET, HIGHEST, cursor_raw, cursor_text
 from mech_queue.store import Store, keys
-from mech_queue.store.deliveries import BATCH, ClaimedDelivery, search_field
+from mech_queue.store.deliveries import BATCH, ClaimedDelivery
+from mech_queue.store.digest import search_field
 
 T = TypeVar("T")
 

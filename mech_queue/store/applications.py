@@ -27,7 +27,7 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.problems import Problems
 from mech_queue.store import keys
 from mech_queue.store.connection import read, translated
-from mech_queue.store.deliveries import search_field
+from mech_queue.store.digest import search_field
 from mech_queue.store.sealing import box_of, seal, secrets_of, secrets_to_json, unseal
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """Deliveries in the store: jobs of each shard's application ``~``, with a body and a log of attempts."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from mech_queue.model.job import BY_LETTER
 from mech_queue.model.subscription import PATIENCE_FAILURES, PATIENCE_MS, Subscription
 from mech_queue.store import job_codec, keys
 from mech_queue.store.connection import translated
+from mech_queue.store.digest import digest, search_field
 from mech_queue.store.packing import pack, unpack
 from mech_queue.store.scripts import refusal
 from mech_queue.store.subscriptions import from_row
@@ -56,7 +56,7 @@ class NewDelivery:
     @property
     def id(self) -> bytes:
         """16 bytes made from event and target, so that an event matched twice makes one delivery."""
-        return _digest(self.application_id, self.job_id, str(self.sequence), self.event, self.target, self.nonce)
+        return digest(self.application_id, self.job_id, str(self.sequence), self.event, self.target, self.nonce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,19 +210,6 @@ class Deliveries:
         return self._store.scripts.run(name, keys.DELIVERIES, args, shard=shard, idempotent=idempotent)
 
 
-def search_field(name: str, *values: str) -> bytes:
-    """Six bytes that stand for "deliveries of this application, job or subscription" in the index."""
-    return _digest(name, *values)[:6]
-
-
-def _digest(*parts: str | bytes) -> bytes:
-    whole = hashlib.sha256()
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        whole.update(b"%d:%s" % (len(raw), raw))
-    return whole.digest()[:16]
-
-
 def _steps(deliveries: Iterable[NewDelivery]) -> Iterable[list[NewDelivery]]:
     step: list[NewDelivery] = []
     size = 0
@@ -253,7 +240,7 @@ def _packed(one: NewDelivery) -> dict[str, Any]:
         "app": application,
         "sub": raw_subscription,
         "skip": one.skip or None,
-        "coalesce": _digest(application, job, one.target) if one.progress else None,
+        "coalesce": digest(application, job, one.target) if one.progress else None,
         "seq": one.sequence,
     }
     return {name: value for name, value in args.items() if value is not None}

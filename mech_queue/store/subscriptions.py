@@ -16,6 +16,7 @@ from mech_queue.model.metadata import canonical, fields_hash
 from mech_queue.model.subscription import MASKED, Health, Subscription, SubscriptionSpec
 from mech_queue.store import keys
 from mech_queue.store.connection import read, translated
+from mech_queue.store.digest import search_field
 from mech_queue.store.sealing import box_of, seal, secrets_of, secrets_to_json, unseal
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Subscriptions:
 
     def delete(self, application_id: str, subscription_id: str) -> None:
         """Forget one. Raises Refusal(NOT_FOUND)."""
-        self._store.scripts.run("subscription_delete", application_id, {"id": raw_id(subscription_id)})
+        args = {"id": raw_id(subscription_id), "field": search_field("subscription", application_id, subscription_id)}
+        self._store.scripts.run("subscription_delete", application_id, args)
 
     def get(self, application_id: str, subscription_id: str) -> Subscription:
         """One subscription, headers masked. Raises Refusal(NOT_FOUND)."""

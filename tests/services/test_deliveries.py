@@ -1,107 +1,19 @@
 """From an event to a receiver and back: matching, bodies, attempts, retries, breaker, replay."""
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from standardwebhooks.webhooks import Webhook
 
 from mech_queue.model import endpoint
-from mech_queue.model.address import AddressPolicy
 from mech_queue.model.application import Secret
-from mech_queue.model.delivery import DeliveryQuery, DeliveryRecord, DeliveryState
+from mech_queue.model.delivery import DeliveryQuery, DeliveryState
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.event import EventType
-from mech_queue.model.job import JobSpec, Report
-from mech_queue.model.metadata import fields_of
-from mech_queue.outbound import Sender
 from mech_queue.services import applications, deliveries, events, subscriptions
-from mech_queue.store import Store, keys
+from mech_queue.store import keys
+from tests.services.pipeline import Pipeline
 from tests.support import Answer, Receiver
 
-LOOPBACK = AddressPolicy(["127.0.0.0/8"])
 LEASE_MS = 30_000
-
-
-class Pipeline:
-    """One application, its receiver, and a clock that only the test moves."""
-
-    def __init__(self, store: Store, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mech_queue.model.address._policy", LOOPBACK)
-        self.store = store
-        self.sender = sender
-        made = applications.create(store, "test")
-        self.application_id = made.application.id
-        self.secret = made.webhook_secret
-        self.shard = keys.shard_of(self.application_id)
-        self.now = 1_764_000_000_000
-        store.scripts.clock = lambda: self.now
-
-    def submit(self, **spec: Any) -> str:
-        """A job; metadata as a dict."""
-        metadata = spec.pop("metadata", {})
-        full = JobSpec(
-            queue=spec.pop("queue", "email"),
-            data=spec.pop("data", b'{"to": "a", "n": 100000000000000000000, "a": []}'),
-            metadata=json.dumps(metadata).encode(),
-            fields=fields_of(metadata),
-            **spec,
-        )
-        answer = self.store.jobs.submit(self.application_id, [full])[0]
-        assert not isinstance(answer, Refusal)
-        return answer.job_id
-
-    def report(self, job_id: str, kind: Any, **more: Any) -> None:
-        """What its worker says."""
-        answer = self.store.jobs.report(self.application_id, [Report(job_id, kind, **more)])[0]
-        assert not isinstance(answer, Refusal), answer
-
-    def subscribe(self, url: str, **body: Any) -> subscriptions.Created:
-        """A subscription to ``completed``, unless told otherwise."""
-        return subscriptions.create(
-            self.store,
-            self.application_id,
-            {"name": "watch", "endpoint": url, "events": ["completed"], **body},
-        )
-
-    def match(self) -> int:
-        """Match everything."""
-        return events.match(self.store, self.shard, 10)
-
-    def deliver(self) -> int:
-        """Send everything that may be sent now."""
-        sent = 0
-        while deliveries.deliver_next(self.store, self.sender, self.shard):
-            sent += 1
-        return sent
-
-    def advance(self, ms: int) -> None:
-        """Let time pass and run what is due."""
-        self.now += ms
-        while self.store.maintenance.run(self.shard, keys.DELIVERIES)[0]:
-            pass
-
-    def run(self) -> int:
-        """Match and deliver."""
-        self.match()
-        return self.deliver()
-
-    def find(self, **query: Any) -> list[DeliveryRecord]:
-        """Deliveries, newest first."""
-        return deliveries.search(self.store, self.application_id, DeliveryQuery(**query)).deliveries
-
-    def only(self) -> DeliveryRecord:
-        """The one delivery there is, with its attempts."""
-        (found,) = self.find()
-        return deliveries.get(self.store, self.application_id, found.id)
-
-
-@pytest.fixture
-def pipeline(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    sender = Sender(LOOPBACK, connect_s=0.5, total_s=1)
-    yield Pipeline(store, sender, monkeypatch)
-    sender.close()
 
 
 def test_a_job_webhook_arrives_signed_with_the_promised_body(pipeline: Pipeline, receiver: Receiver) -> None:
@@ -263,40 +175,6 @@ def test_a_late_report_of_a_lost_lease_changes_nothing(pipeline: Pipeline, recei
     pipeline.advance(LEASE_MS + 1)
     assert pipeline.store.deliveries.drop(claimed, DeliveryState.CANCELLED) is False
     assert pipeline.only().state is DeliveryState.PENDING
-
-
-def test_410_switches_the_subscription_off_and_cancels_what_waits(pipeline: Pipeline, receiver: Receiver) -> None:
-    made = pipeline.subscribe(receiver.script("/s", [410]))
-    for _ in range(3):
-        pipeline.report(pipeline.submit(), "complete")
-    pipeline.run()
-    states = sorted(one.state for one in pipeline.find())
-    assert states == [DeliveryState.CANCELLED, DeliveryState.CANCELLED, DeliveryState.FAILED]
-    assert len(receiver.requests) == 1
-    shown = subscriptions.get(pipeline.store, pipeline.application_id, made.subscription.id)
-    assert (shown.spec.active, shown.health.disabled_reason) == (False, "gone")
-    # And what happens from now on is written down and can be replayed once it is active again
-    job = pipeline.submit()
-    pipeline.report(job, "complete")
-    assert pipeline.run() == 0
-    (skipped,) = pipeline.find(states=(DeliveryState.SKIPPED,))
-    assert skipped.job_id == job
-    with pytest.raises(Refusal) as refused:
-        deliveries.replay(pipeline.store, pipeline.application_id, skipped.id)
-    assert refused.value.code is Code.CONFLICT
-    subscriptions.change(pipeline.store, pipeline.application_id, made.subscription.id, {"active": True})
-    assert deliveries.replay_since(pipeline.store, pipeline.application_id, made.subscription.id, 0) == (4, True)
-    assert pipeline.deliver() == 4
-    assert {one.state for one in pipeline.find()} == {DeliveryState.SUCCEEDED}
-
-
-def test_a_deleted_subscription_gets_nothing_more(pipeline: Pipeline, receiver: Receiver) -> None:
-    made = pipeline.subscribe(receiver.url())
-    pipeline.report(pipeline.submit(), "complete")
-    pipeline.match()
-    subscriptions.delete(pipeline.store, pipeline.application_id, made.subscription.id)
-    pipeline.deliver()
-    assert (pipeline.only().state, receiver.requests) == (DeliveryState.CANCELLED, [])
 
 
 def test_a_retry_uses_the_endpoint_and_secrets_of_its_time(pipeline: Pipeline, receiver: Receiver) -> None:
@@ -468,61 +346,28 @@ def test_ended_deliveries_leave_no_trace_after_a_week(pipeline: Pipeline, receiv
     pipeline.advance(2000)
     assert pipeline.find() == []
     place = keys.shard_prefix(pipeline.shard) + b"~:"
-    left = {key.removeprefix(place) for key in pipeline.store.redis.keys(place + b"*")}
+    redis = pipeline.store.redis
+    left = {key.removeprefix(place) for key in redis.keys(place + b"*") if redis.ttl(key) < 0}
     assert left <= {b"app", b"queues", b"q:webhooks"}
 
 
-def test_a_receiver_that_fails_for_five_days_is_switched_off(pipeline: Pipeline, receiver: Receiver) -> None:
-    receiver.default = Answer(500)
-    made = pipeline.subscribe(receiver.url(), retryConfig={"maxAttempts": 20, "backoffMs": 40_000_000})
-    pipeline.report(pipeline.submit(), "complete")
-    pipeline.run()
-    for _ in range(13):
-        pipeline.advance(30 * 3_600_000)  # longer than any wait: a day and its jitter
-        pipeline.deliver()
-    shown = subscriptions.get(pipeline.store, pipeline.application_id, made.subscription.id)
-    assert (shown.spec.active, shown.health.disabled_reason) == (False, "failing")
-
-
-def test_others_hear_before_a_failing_receiver_is_switched_off_and_when_it_is(
-    pipeline: Pipeline, receiver: Receiver
-) -> None:
-    # Given a receiver that fails, one that asked for notices, and one whose filters no notice can meet
-    with Receiver(500) as failing:
-        made = pipeline.subscribe(failing.url("/x?token=1"), retryConfig={"maxAttempts": 20, "backoffMs": 20_000_000})
-        asked = {"events": ["subscription.failing", "subscription.disabled"]}
-        watcher = pipeline.subscribe(receiver.url("/notices"), **asked)
-        pipeline.subscribe(receiver.url("/filtered"), **asked, filters={"queues": ["email"]})
-        pipeline.report(pipeline.submit(), "complete")
+def test_a_noisy_endpoint_pushes_out_only_its_own_records(pipeline: Pipeline, receiver: Receiver) -> None:
+    with Receiver() as other:
+        # Given a delivery to each of two endpoints, and thousands more to one of them since
+        for url in (receiver.url(), other.url()):
+            pipeline.report(pipeline.submit(webhooks={"completed": url}), "complete")
         pipeline.run()
-        # When half of its five days are over
-        heard = []
-        for hours in range(0, 240, 10):
-            pipeline.advance(10 * 3_600_000)
-            pipeline.deliver()
-            heard.append((hours + 10, [one.json()["status"] for one in receiver.requests]))
-    # Then that is said once, and at their end that it is off
-    first = next(hours for hours, words in heard if words)
-    assert 60 <= first < 120, heard
-    assert heard[-1][1] == ["subscription.failing", "subscription.disabled"], heard
-    for request in receiver.of("/notices"):
-        assert Webhook(watcher.secret).verify(request.body, request.headers)
-        assert request.headers["x-job-status"] == request.json()["event"]["type"]
-        assert "x-job-id" not in request.headers
-    before, after = (one.json()["about"] for one in receiver.of("/notices"))
-    assert (before["id"], before["endpoint"]) == (made.subscription.id, failing.url("/x?…"))
-    assert before["disablesAt"] is not None and before["disabledReason"] is None
-    assert (after["disablesAt"], after["disabledReason"]) == (None, "failing")
-    assert receiver.of("/filtered") == []
-
-
-def test_410_is_told_at_once(pipeline: Pipeline, receiver: Receiver) -> None:
-    pipeline.subscribe(receiver.script("/gone", [410]))
-    pipeline.subscribe(receiver.url("/notices"), events=["subscription.disabled"])
-    pipeline.report(pipeline.submit(), "complete")
-    pipeline.run()
-    (request,) = receiver.of("/notices")
-    assert request.json()["about"]["disabledReason"] == "gone"
+        place = keys.shard_prefix(pipeline.shard) + b"~:kept:c"
+        noisy = place + f"{pipeline.application_id} {endpoint.origin(receiver.url())}".encode()
+        assert pipeline.store.redis.llen(noisy) == 1
+        pipeline.store.redis.rpush(noisy, *(b"%016d" % number for number in range(9_999)))
+        # When one more ends there
+        last = pipeline.submit(webhooks={"completed": receiver.url()})
+        pipeline.report(last, "complete")
+        pipeline.run()
+        # Then its oldest record is gone, and the other endpoint's is there
+        assert [one.url for one in pipeline.find()] == [receiver.url(), other.url()]
+        assert pipeline.find()[0].job_id == last
 
 
 def test_deliveries_are_no_jobs_to_anybody(pipeline: Pipeline, receiver: Receiver) -> None:

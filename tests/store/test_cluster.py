@@ -133,7 +133,7 @@ RAW: list[tuple[str, dict[str, Any]]] = [
             "fields": [],
         },
     ),
-    ("subscription_delete", {"id": SOME_ID}),
+    ("subscription_delete", {"id": SOME_ID, "field": b"123456"}),
     ("operation_step", {"id": "o", "create": {"action": "cancel", "filter": "{}"}}),
     ("schedule_put", {"id": SOME_ID, "version": 0, "fields": {"spec": ""}, "clear": [], "due": 5, "most": 9}),
     ("schedule_fire", {"id": SOME_ID, "version": 1, "expected": 5, "due": 5, "act": "miss", "reason": ""}),

@@ -40,8 +40,7 @@ local function create(spec)
   if spec.skip then
     local job = job_load(spec.id)
     leave_waiting(job, queue)
-    late(job, 'c', 'skipped')
-    finish(job, queue, 'cancel', 'x')
+    delivery_end(job, queue, 'skipped')
     job:save()
   elseif spec.sub then
     subscription_triggered(S .. spec.app .. ':', spec.sub)

@@ -14,13 +14,13 @@ local prefix, subscription, notice = S .. about[2] .. ':', about[7], ''
 
 local function drop()
   job:set('a', job:number('a') - 1)
-  late(job, 'c', args.drop)
-  finish(job, queue, 'cancel', 'x')
+  delivery_end(job, queue, args.drop)
 end
 
 local function settle_subscription()
   if subscription == '' then return end
   local off = args.gone and subscription_disable(prefix, subscription, 'gone')
+  if off then due_at('due', now, 'e' .. string.sub(job.i, 13, 18)) end       -- its third hash: the subscription
   local fails, since = subscription_result(prefix, subscription, args.ok)
   local share = fails and not args.ok and math.min(fails / args.failures, (now - since) / args.patience) or 0
   off = share >= 1 and subscription_disable(prefix, subscription, 'failing') or off
@@ -33,11 +33,11 @@ local function settle()
   endpoint_result(queue, job.k, args.ok, args.hold)
   settle_subscription()
   if args.ok then
-    finish(job, queue, 'complete', 'c')
+    delivery_finish(job, queue, 'complete', 'c')
     return
   end
   job:set('f', job:number('f') + 1)
-  if args.delay then wait_until(job, queue, 'fail', now + args.delay) else finish(job, queue, 'fail', 'f') end
+  if args.delay then wait_until(job, queue, 'fail', now + args.delay) else delivery_finish(job, queue, 'fail', 'f') end
 end
 
 leave_active(job, queue)

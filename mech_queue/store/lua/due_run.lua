@@ -126,12 +126,13 @@ local ACTS = {
   k = walk_keys,
   n = trim,
   p = purge,
-  m = repair_matching,                                           -- application `~`, as is the next
+  m = repair_matching,                                           -- application `~`, as are the next two
   b = function(key) endpoint_probe(queue_load('webhooks'), key) end,
+  e = function(what) deliveries_end(what, PART) end,
   W = wipe,                                                      -- the application was deleted
   V = wipe_deliveries,                                           -- application `~`: an application's, likewise
 }
-local STEPWISE = {c = true, k = true, n = true, p = true, W = true, V = true}
+local STEPWISE = {c = true, e = true, k = true, n = true, p = true, W = true, V = true}
 for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, args.limit)) do
   call('ZREM', P .. 'due', member)
   handled = handled + 1

@@ -4,14 +4,17 @@
 --   <P>body:<id> string: the bytes that every attempt sends
 --   <P>at:<id> list of attempts: msgpack {number, ms, duration, ok 0|1, status or 0, code, error, excerpt, truncated 0|1, manual 0|1}
 --   x:<id> c error code (also `skipped`: nothing was sent), st last status, man: the next attempt was asked for by hand
+--   <P>kept:<state><endpoint> list: ids of what ended so, oldest first
 --   <P>ep:<endpoint> hash, the circuit breaker: fails in a row, until ms, length ms of the present opening
---   <P>kl:webhooks endpoint -> 0 (open) | 1 (one probe); absent: closed   <P>due members here: b<endpoint> time for a probe
+--   <P>kl:webhooks endpoint -> 0 (open) | 1 (one probe); absent: closed   <P>due members here: b<endpoint> time for a probe,
+--     e<hash of a subscription><entry> it is gone: what waits for it ends
 --   <P>pg:<hash of job and receiver> progress sent last: msgpack {ms it is due, id, sequence}
 --   <S><application>:hooks hash: call:<event>:<outcome>, send:<bound in ms> send:sum send:count
 --@include lib/job
 --@include lib/subscription
 local FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING = 5, 30000, 600000
-local KEEP_SECONDS, KEEP_MOST, MOST_ATTEMPTS = 604800, 20000, 100
+local KEEP_SECONDS, MOST_ATTEMPTS = 604800, 100
+local KEEP_MOST = 10000                                    -- per endpoint, and per way to end
 local SLOTS = 16                                           -- until a process says otherwise
 
 -- the only queue of `~`; `slots`: deliveries to one endpoint at a time, nil: as many as before
@@ -22,7 +25,7 @@ local function webhooks_queue(slots)
     queue_create(queue)
     call('HSET', queue.key, 'own_limits', '1')
     for _, name in ipairs({'completed', 'failed', 'cancelled'}) do
-      call('HSET', queue.key, 'keep_' .. name .. '_s', KEEP_SECONDS, 'keep_' .. name .. '_n', KEEP_MOST)
+      call('HSET', queue.key, 'keep_' .. name .. '_s', KEEP_SECONDS)
     end
     queue.own_limits = true
   end
@@ -100,6 +103,23 @@ local function log_attempt(job, attempt)
   late(job, 'st', attempt.status and int(attempt.status))
 end
 
+-- its last transition. Each endpoint keeps the newest KEEP_MOST that ended alike, whatever others send
+local function delivery_finish(job, queue, action, to)
+  finish(job, queue, action, to)
+  local list = P .. 'kept:' .. to .. job.k
+  if call('RPUSH', list, job.id) > KEEP_MOST then
+    local oldest = job_load(call('LPOP', list))
+    if oldest and oldest.s == to and oldest.id ~= job.id then remove(oldest) end
+  end
+  call('EXPIRE', list, KEEP_SECONDS)
+end
+
+-- it is not sent, or not again; `why`: cancelled or skipped
+local function delivery_end(job, queue, why)
+  late(job, 'c', why)
+  delivery_finish(job, queue, 'cancel', 'x')
+end
+
 -- its worker died while it was sending: that attempt counts, the next may come at once
 local function delivery_interrupted(job, queue)
   leave_active(job, queue)
@@ -108,10 +128,32 @@ local function delivery_interrupted(job, queue)
   log_attempt(job, {ms = now - job:number('ts'), code = 'interrupted', error = 'The worker that was sending it died.'})
   tally_call(delivery_about(job.id), 'interrupted')
   if job:number('f') >= (job:option('attempts') or 10) then
-    finish(job, queue, 'stall', 'f')
+    delivery_finish(job, queue, 'stall', 'f')
   else
     wait_in_ring(job, queue, 'stall')
   end
+end
+
+-- what waits for a subscription that is gone ends, `most` in one step. `what`: six bytes that stand for its deliveries in
+-- the index, then the entry to go on behind
+local function deliveries_end(what, most)
+  local prefix, behind = 'm' .. string.sub(what, 1, 6), string.sub(what, 7)
+  local from = behind == '' and '[' .. prefix or '(' .. prefix .. behind
+  local entries = call('ZRANGEBYLEX', P .. 'ix', from, '(' .. prefix .. '\255', 'LIMIT', 0, most)
+  for _, entry in ipairs(entries) do
+    behind = string.sub(entry, #prefix + 1)
+    local seq = int(from_seq8(behind))
+    local id = call('ZRANGEBYSCORE', P .. 'all', seq, seq)[1]
+    local job = id and job_load(id)
+    local about = job and (job.s == 'w' or job.s == 'd') and delivery_about(id)
+    if about and subscription_gone(S .. about[2] .. ':', about[7]) then
+      local queue = queue_load(job.q)
+      leave_waiting(job, queue)
+      delivery_end(job, queue, 'cancelled')
+      job:save()
+    end
+  end
+  if #entries == most then due_at('due', now, 'e' .. string.sub(what, 1, 6) .. behind) end
 end
 
 -- every 500 ms while events wait or are being matched: wake-ups may have been lost, workers may have died

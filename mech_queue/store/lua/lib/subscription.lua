@@ -104,3 +104,9 @@ local function subscription_disable(prefix, id, reason)
   call('HINCRBY', record, 'version', 1)
   return true
 end
+
+-- deleted, or its receiver said that it wants no more
+local function subscription_gone(prefix, id)
+  local v = call('HMGET', prefix .. 'sub:' .. id, 'active', 'reason')
+  return not v[1] or (v[1] ~= '1' and v[2] == 'gone')
+end
