@@ -1,7 +1,7 @@
 """What one can do with jobs. One verb each; the store's scripts decide."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from mech_queue.model.job import (
 from mech_queue.model.query import JobPage, JobQuery
 from mech_queue.services import searching
 from mech_queue.store import Store
-from mech_queue.store.jobs import BATCH, missing
+from mech_queue.store.jobs import BATCH, STEP, missing
 
 Action = Literal["cancel", "promote", "retry", "delete"]
 T = TypeVar("T")
@@ -50,13 +50,25 @@ def submit_many(
     """
     answers: list[Submitted | Refusal | None] = [spec if isinstance(spec, Refusal) else None for spec in specs]
     good = [(place, spec) for place, spec in enumerate(specs) if isinstance(spec, JobSpec)]
-    for at in range(0, len(good), BATCH):
-        part = good[at : at + BATCH]
+    for part in _parts(good):
         own = [ids[place] for place, _ in part] if ids else None
         done = store.jobs.submit(application_id, [spec for _, spec in part], ids=own)
         for (place, _), answer in zip(part, done, strict=True):
             answers[place] = answer
     return [answer for answer in answers if answer is not None]
+
+
+def _parts(items: list[tuple[int, JobSpec]]) -> Iterator[list[tuple[int, JobSpec]]]:
+    """What one script takes: at most BATCH jobs of at most STEP queues, since it looks after each queue."""
+    part, queues = list[tuple[int, JobSpec]](), set[str]()
+    for item in items:
+        queues.add(item[1].queue)
+        if len(part) == BATCH or len(queues) > STEP:
+            yield part
+            part, queues = [], {item[1].queue}
+        part.append(item)
+    if part:
+        yield part
 
 
 def get(store: Store, application_id: str, job_id: str) -> JobRecord:
@@ -110,8 +122,8 @@ def report(store: Store, application_id: str, report: Report) -> Reported:
 def report_many(store: Store, application_id: str, reports: list[Report]) -> list[Reported | Refusal]:
     """Many reports, each by itself, in order."""
     answers: list[Reported | Refusal] = []
-    for at in range(0, len(reports), BATCH):
-        answers += store.jobs.report(application_id, reports[at : at + BATCH])
+    for at in range(0, len(reports), STEP):
+        answers += store.jobs.report(application_id, reports[at : at + STEP])
     return answers
 
 
@@ -172,8 +184,8 @@ def delete(store: Store, application_id: str, job_id: str) -> None:
 def act_many(store: Store, application_id: str, action: Action, job_ids: list[str]) -> list[State | Refusal | None]:
     """One action on many jobs, each by itself."""
     answers: list[State | Refusal | None] = []
-    for at in range(0, len(job_ids), BATCH):
-        answers += store.jobs.act(action, application_id, job_ids[at : at + BATCH])
+    for at in range(0, len(job_ids), STEP):
+        answers += store.jobs.act(action, application_id, job_ids[at : at + STEP])
     return answers
 
 

@@ -10,7 +10,7 @@ from mech_queue.model.job import State
 from mech_queue.model.query import JobQuery
 from mech_queue.services import jobs
 from mech_queue.services.jobs import Action
-from mech_queue.services.searching import search
+from mech_queue.services.searching import search_ids
 from mech_queue.store import Store
 from mech_queue.store.jobs import BATCH
 
@@ -34,11 +34,11 @@ def count(store: Store, application_id: str, query: JobQuery) -> int:
     """How many jobs the filter finds now (the dry run); walks them all in bounded steps."""
     found, page_query = 0, replace(query, limit=1000, cursor=None, order="asc")
     while True:
-        page = search(store, application_id, page_query)
-        found += len(page.jobs)
-        if page.next_cursor is None:
+        ids, cursor = search_ids(store, application_id, page_query)
+        found += len(ids)
+        if cursor is None:
             return found
-        page_query = replace(page_query, cursor=page.next_cursor)
+        page_query = replace(page_query, cursor=cursor)
 
 
 def create(store: Store, application_id: str, action: str, query: JobQuery) -> str:
@@ -70,10 +70,10 @@ def step(store: Store, application_id: str, operation_id: str) -> None:
     row = store.operations.get(application_id, operation_id)
     if row is None or row["state"] != "running":
         return
-    page = search(store, application_id, _query(row))
-    answers = jobs.act_many(store, application_id, _action(row["action"]), [job.id for job in page.jobs])
+    ids, cursor = search_ids(store, application_id, _query(row))
+    answers = jobs.act_many(store, application_id, _action(row["action"]), ids)
     failed = sum(isinstance(answer, Refusal) for answer in answers)
-    done, after, finished = len(answers) - failed, page.next_cursor or "", page.next_cursor is None
+    done, after, finished = len(answers) - failed, cursor or "", cursor is None
     if any(map(jobs.busy, answers)):  # the same page again, until none of them is
         after, failed, finished = row["cursor"], 0, False
     store.operations.book(application_id, operation_id, row["cursor"], after, done, failed, finished)

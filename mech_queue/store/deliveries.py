@@ -190,7 +190,7 @@ class Deliveries:
 
     def search(self, application_id: str, args: dict[str, Any]) -> tuple[list[DeliveryRecord], bytes]:
         """One bounded step of job_search.lua over deliveries. Returns (records, cursor or b"")."""
-        views, cursor, _ = self._run("job_search", keys.shard_of(application_id), args, idempotent=True)
+        views, cursor = self._run("job_search", keys.shard_of(application_id), args, idempotent=True)
         return [_record(view) for view in views], cursor
 
     def waiting(self, shard: int) -> dict[str, int]:

@@ -29,7 +29,8 @@ from mech_queue.store.scripts import refusal
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
 
-BATCH = 100  # jobs per script run; the store answers nobody else meanwhile (about 2 ms)
+BATCH = 100  # jobs per script run; the store answers nobody else meanwhile (some 5 ms)
+STEP = 25  # … where each costs more: bulk operations, reports
 MERGES = 20  # tries of a metadata merge against concurrent ones
 
 
@@ -104,18 +105,20 @@ class Jobs:
         views = self._run("job_get", application_id, args, idempotent=True, alone=True)
         return [job_codec.record(view) if view else None for view in views]
 
-    def search(self, application_id: str, args: dict[str, Any]) -> tuple[list[JobRecord], bytes, int]:
-        """One bounded step; see job_search.lua for ``args``. Returns (jobs, cursor or b"", entries looked at)."""
-        views, cursor, looked = self._run("job_search", application_id, args, idempotent=True, alone=True)
-        return [job_codec.record(view) for view in views], cursor, looked
+    def search(self, application_id: str, args: dict[str, Any]) -> tuple[list[JobRecord], bytes]:
+        """One bounded step; see job_search.lua for ``args``. Returns (jobs, cursor or b"")."""
+        views, cursor = self._run("job_search", application_id, args, idempotent=True, alone=True)
+        return [job_codec.record(view) for view in views], cursor
 
-    def upcoming(
-        self, application_id: str, queue: str, offset: int, limit: int, size: int
-    ) -> tuple[list[JobRecord], int]:
-        """Waiting jobs as workers will get them, and how many places of the order they took."""
-        args = {"queue": queue, "offset": offset, "limit": limit, "bytes": size}
-        views, shown = self._run("job_next", application_id, args, idempotent=True, alone=True)
-        return [job_codec.record(view) for view in views], shown
+    def search_ids(self, application_id: str, args: dict[str, Any]) -> tuple[list[str], bytes]:
+        """The same, but only the ids of the jobs."""
+        found, cursor = self._run("job_search", application_id, {**args, "ids": True}, idempotent=True, alone=True)
+        return [job_id_text(job_id) for job_id in found], cursor
+
+    def upcoming(self, application_id: str, args: dict[str, Any]) -> tuple[list[JobRecord], bytes]:
+        """Waiting jobs as workers will get them, one bounded step; see job_next.lua. Returns (jobs, cursor or b"")."""
+        views, cursor = self._run("job_next", application_id, args, idempotent=True, alone=True)
+        return [job_codec.record(view) for view in views], cursor
 
     def held(self, application_id: str) -> list[tuple[str, str, int]]:
         """(worker, queue, last heartbeat in ms) of every active job whose worker has a name, BATCH jobs at a time."""

@@ -8,7 +8,7 @@ from mech_queue.store.connection import translated
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
 
-STEP = 50  # entries per script run: some ms of the store's time, also where they are removals
+STEP = 25  # entries per script run: at most some 5 ms of the store's time, where each is of another queue
 STATE_LETTERS = {
     "w": "waiting",
     "a": "active",

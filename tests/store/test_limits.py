@@ -1,8 +1,9 @@
 """Limits and turns: the cases that need more than one step to see."""
 
-from mech_queue.model.job import Report
+from mech_queue.model.errors import Refusal
+from mech_queue.model.job import JobSpec, Report
 from mech_queue.services import jobs, queues
-from tests.store.engine import APPLICATION, Engine
+from tests.store.engine import APPLICATION, START_MS, Engine
 
 
 def claim_one(engine: Engine, queue: str) -> str | None:
@@ -29,6 +30,23 @@ def lease_of(engine: Engine, job_id: str) -> str:
     """The lease token of a running job, as its worker got it."""
     token: bytes = engine.store.redis.hget(engine.prefix + b"j:" + engine.raw(job_id), "l")
     return token.decode()
+
+
+def test_the_log_of_a_large_rate_limit_stays_short_and_no_window_exceeds_it(engine: Engine) -> None:
+    # given a queue that has just started as many jobs as it may, at as many moments
+    engine.queue("mail", rate_max=1_001, rate_per=1_000_000)
+    specs: list[JobSpec | Refusal] = [JobSpec("mail") for _ in range(1_012)]
+    jobs.submit_many(engine.store, APPLICATION, specs)
+    for _ in range(11):
+        engine.now += 7
+        assert len(jobs.claim(engine.store, APPLICATION, ["mail"], limit=91).jobs) == 91
+    begun, last = START_MS + 7, engine.now
+    # then the log holds one line for all of them, and the first slot frees after the period, not before
+    assert engine.store.redis.llen(engine.prefix + b"rl:mail") == 1
+    engine.now = begun + 1_000_000 - 1
+    assert claim_one(engine, "mail") is None
+    engine.now = last + 1_000_000 + 1_000
+    assert len(jobs.claim(engine.store, APPLICATION, ["mail"], limit=100).jobs) == 11
 
 
 def test_a_key_keeps_its_turn_when_its_only_job_changes_priority(engine: Engine) -> None:

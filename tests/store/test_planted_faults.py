@@ -52,8 +52,8 @@ FAULTS = [
     Fault("a served key keeps its turn", "call('HSET', queue.turns, key, seq8(tick()))  ", "", quick=True),
     Fault(
         "wake-ups are pushed without counting those that wait",
-        "math.min(ready, free, rate, slots) - waiting_wakeups(queue)",
-        "math.min(ready, free, rate, slots)",
+        "startable(queue, most) - waiting or 0",
+        "startable(queue, most) or 0",
         quick=True,
     ),
     Fault(

@@ -1,12 +1,12 @@
 -- The scheduler's step for one application: what is due, at most args.limit entries; safe in any number of replicas.
---   args: limit; answer: {entries handled, schedule ids that are due, steps for Python: {kind, name}}
+--   args: limit; answer: {entries handled (limit: there may be more), schedule ids that are due, steps for Python: {kind, name}}
 --   events: stalled, failed (STALLED, TIMEOUT, EXPIRED, PARENT_FAILED), retrying
 --@allow-oom
-local PART = 50      -- of what takes several runs: with args.limit a bound on how long one run holds the store
+local PART = 25      -- of what takes several runs: with args.limit a bound on how long one run holds the store
 --@include lib/job
 --@include lib/wipe
 --@include lib/delivery
-local handled, steps = 0, {}
+local handled, stepwise, steps = 0, false, {}
 
 local function with_job(id, act)
   local job = job_load(id)
@@ -143,7 +143,7 @@ for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIM
     due_at('due', now + 5000, member)
     steps[#steps + 1] = {kind, string.sub(member, 2)}
   end
-  if STEPWISE[kind] then break end                               -- the others in the next run
+  if STEPWISE[kind] then stepwise = true break end               -- the others in the next run
 end
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT', 0, args.limit - handled)) do
   handled = handled + 1
@@ -171,6 +171,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'end', '-inf', int(now), 'LIMIT',
   end
 end
 if handled > 0 then refill_touched() end
+if stepwise then handled = args.limit end
 if app.wiped then return wiped({handled, {}, steps}) end
 local schedules = call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(now), 'LIMIT', 0, 50)
 
@@ -192,4 +193,5 @@ for _, name in ipairs({'due', 'act', 'end', 'schedules'}) do
   if head[2] and (not earliest or tonumber(head[2]) < earliest) then earliest = tonumber(head[2]) end
 end
 if earliest then call('ZADD', S .. 'next', int(earliest), APP_ID) else call('ZREM', S .. 'next', APP_ID) end
+if app.clock == 0 and handled == 0 then return {0, {0, schedules, steps}} end     -- another replica may have wiped it
 return commit({handled, schedules, steps})

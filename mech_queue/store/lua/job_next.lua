@@ -1,61 +1,84 @@
--- The waiting jobs of a queue as workers will get them (without keys: exact). args: queue, offset, limit, bytes
---   answer: {views, 1 when there are more}
+-- The waiting jobs of a queue as workers will get them, a bounded step of them.
+--   args: queue, cursor, limit, bytes; answer: {views, cursor to go on or '' at the end}
+--   cursors: '' the beginning | 16 bytes, score (biased) and seq8 of the last one shown, which stay a place while jobs are
+--     taken | 8 bytes, in a queue with keys: so many are shown already, or `rest`: what follows is better asked for by age
 --@no-writes
 --@include lib/view
+local DEEPEST = 1000                                             -- turns of keys are foretold so far
+local BIAS = 4294967296                                          -- above every priority
 local queue = queue_load(args.queue)
+local rest = seq8(BIAS)                                          -- before every sequence, above every number of jobs
+
+-- the place in the ring behind (score, seq8), which may have left it; members of one score are in the order of their bytes
+local function place_behind(score, seq)
+  local low = call('ZCOUNT', queue.ring, '-inf', '(' .. score)
+  local high = low + call('ZCOUNT', queue.ring, score, score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if call('ZRANGE', queue.ring, middle, middle)[1] > seq then high = middle else low = middle + 1 end
+  end
+  return low
+end
+
 local views, weight = {}, 0
 local function add(seq)
-  local id = call('ZRANGEBYSCORE', P .. 'all', int(from_seq8(seq)), int(from_seq8(seq)))[1]
-  local seen = id and view(id)
-  if seen then
-    views[#views + 1] = seen
-    weight = weight + #seen[3]
-  end
-  return #views < args.limit and weight < args.bytes
+  local seen = view(call('ZRANGEBYSCORE', P .. 'all', int(from_seq8(seq)), int(from_seq8(seq)))[1])
+  views[#views + 1] = seen
+  weight = weight + #seen[3]
+  return weight < args.bytes
 end
-local sequence = {}
+
+local function in_order()
+  local from = #args.cursor == 16 and place_behind(int(from_seq8(args.cursor) - BIAS), string.sub(args.cursor, 9)) or 0
+  local found = call('ZRANGE', queue.ring, from, from + args.limit - 1, 'WITHSCORES')
+  for at = 1, #found, 2 do
+    local enough = not add(found[at])
+    if enough or #views == args.limit then return seq8(tonumber(found[at + 1]) + BIAS) .. found[at] end
+  end
+  return ''
+end
+
+-- turns are played forward: one line per score, and a served key goes to the end of the line of its next job
+local function with_turns(shown)
+  local lines, scores, served = {}, {}, {}
+  local function line_up(score, member)
+    score = tonumber(score)
+    if not lines[score] then
+      lines[score] = {first = 1}
+      table.insert(scores, score)
+      table.sort(scores)
+    end
+    table.insert(lines[score], member)
+  end
+  local ring = call('ZRANGE', queue.ring, 0, shown + args.limit, 'WITHSCORES')
+  for at = 1, #ring, 2 do line_up(ring[at + 1], ring[at]) end
+  for place = 1, shown + args.limit do
+    local line = lines[scores[1]]
+    while line and not line[line.first] do
+      table.remove(scores, 1)
+      line = lines[scores[1]]
+    end
+    if not line then return place <= tonumber(call('HGET', queue.key, 'nw')) and rest or '' end   -- keys at their limit have more
+    local member = line[line.first]
+    line.first = line.first + 1
+    local seq, key = string.sub(member, 1, 8), string.sub(member, 9)
+    if key ~= '' then
+      local number = served[key] or 0
+      local heads = call('ZRANGE', key_waiting(queue, key), number, number + 1, 'WITHSCORES')
+      served[key], seq = number + 1, heads[1]
+      if heads[3] then line_up(heads[4], member) end
+    end
+    if place > shown and not add(seq) then return seq8(place) end
+  end
+  return seq8(shown + args.limit)
+end
+
+local cursor
 if call('EXISTS', queue.turns) == 0 then
-  sequence = call('ZRANGE', queue.ring, args.offset, args.offset + args.limit - 1)
+  cursor = in_order()
+elseif #args.cursor == 16 or (args.cursor ~= '' and from_seq8(args.cursor) >= DEEPEST) then
+  cursor = rest                                                  -- keys came meanwhile, or it is deep enough
 else
-  -- turns are virtual: play the claims forward on copies of the heads, blocked keys last
-  local entries, blocked, virtual = {}, {}, 0
-  for member, score in (function()
-    local flat, i = call('ZRANGE', queue.ring, 0, args.offset + args.limit, 'WITHSCORES'), -1
-    return function() i = i + 2 return flat[i], flat[i + 1] end
-  end)() do
-    entries[#entries + 1] = {tonumber(score), string.sub(member, 1, 8), string.sub(member, 9), 0}
-  end
-  local before = function(a, b) if a[1] ~= b[1] then return a[1] < b[1] end return a[2] < b[2] end
-  table.sort(entries, before)
-  while #entries > 0 and #sequence < args.offset + args.limit do
-    local entry = table.remove(entries, 1)
-    if entry[3] == '' then
-      sequence[#sequence + 1] = entry[2]
-    else
-      local here = call('ZRANGE', key_waiting(queue, entry[3]), entry[4], entry[4] + 1, 'WITHSCORES')
-      sequence[#sequence + 1] = here[1]
-      if here[3] then
-        virtual = virtual + 1
-        local again = {tonumber(here[4]), '\255' .. string.sub(seq8(virtual), 2), entry[3], entry[4] + 1}
-        local at = 1
-        while entries[at] and before(entries[at], again) do at = at + 1 end
-        table.insert(entries, at, again)
-      end
-    end
-  end
-  for _, key in ipairs(call('HKEYS', queue.turns)) do
-    if #sequence >= args.offset + args.limit then break end
-    if key_running(queue, key) >= key_limit(queue, key) then
-      for _, seq in ipairs(call('ZRANGE', key_waiting(queue, key), 0, args.offset + args.limit - #sequence - 1)) do
-        sequence[#sequence + 1] = seq
-      end
-    end
-  end
-  for _ = 1, math.min(args.offset, #sequence) do table.remove(sequence, 1) end
+  cursor = with_turns(args.cursor == '' and 0 or from_seq8(args.cursor))
 end
-local shown = 0
-for _, seq in ipairs(sequence) do
-  shown = shown + 1
-  if not add(seq) then break end
-end
-return {0, {views, shown}}
+return {0, {views, cursor}}

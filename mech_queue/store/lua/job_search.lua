@@ -1,7 +1,8 @@
 -- One bounded step of a search: walk the rarest group of index entries, look the others up.
 --   args: groups list of lists of index prefixes (and over groups, or inside one), states '' or letters (used when no
---     queue is given), queue, ascending, cursor (seq8, exclusive) or '', low, high (seq numbers), limit, budget, bytes
---   answer: {views, cursor to go on or '' at the end, looked at}
+--     queue is given), task or nil, ascending, cursor (seq8, exclusive) or '', low, high (seq numbers), limit, budget, bytes,
+--     ids: true for the ids only
+--   answer: {views or ids, cursor to go on or '' at the end}
 --@no-writes
 --@include lib/view
 local low, high = seq8(args.low), seq8(args.high)                -- inclusive bounds
@@ -75,7 +76,24 @@ local function keep(found, group)
   return kept
 end
 
+-- the entry of a queue stands also for its jobs with another task
+local function fits(id)
+  if not args.task then return true end
+  local names = call('HMGET', P .. 'j:' .. id, 't', 'q')
+  return (names[1] or names[2]) == args.task
+end
+
 local views, looked, weight, cursor = {}, 0, 0, ''
+local function add(seq)
+  local id = call('ZRANGEBYSCORE', P .. 'all', int(from_seq8(seq)), int(from_seq8(seq)))[1]
+  if not id or not fits(id) then return end
+  local seen = args.ids and id or view(id)
+  if not seen then return end
+  views[#views + 1] = seen
+  if args.ids then return end
+  weight = weight + #seen[3]
+  for _, text in ipairs(seen[4]) do weight = weight + #text end
+end
 local chunk = math.min(256, math.max(args.limit, 16))
 while true do
   local found, more = candidates(chunk)
@@ -88,13 +106,7 @@ while true do
   end
   local full = false
   for _, seq in ipairs(live) do
-    local id = call('ZRANGEBYSCORE', P .. 'all', int(from_seq8(seq)), int(from_seq8(seq)))[1]
-    local seen = id and view(id)
-    if seen then
-      views[#views + 1] = seen
-      weight = weight + #seen[3]
-      for _, text in ipairs(seen[4]) do weight = weight + #text end
-    end
+    add(seq)
     if #views >= args.limit or weight >= args.bytes then
       cursor = seq
       full = true
@@ -106,4 +118,4 @@ while true do
   if looked >= args.budget then cursor = last break end
   if args.ascending then low = seq8(from_seq8(last) + 1) else high = seq8(from_seq8(last) - 1) end
 end
-return {0, {views, cursor, looked}}
+return {0, {views, cursor}}

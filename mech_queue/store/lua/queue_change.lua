@@ -9,7 +9,7 @@ for _, field in ipairs({'rate_max', 'rate_per'}) do
   if args.set and args.set[field] then rate = true end
   for _, cleared in ipairs(args.clear or {}) do if cleared == field then rate = true end end
 end
-if rate then call('DEL', P .. 'rl:' .. args.queue) call('HDEL', queue.key, 'rate_used') end   -- its window starts anew
+if rate then call('UNLINK', P .. 'rl:' .. args.queue) call('HDEL', queue.key, 'rate_used') end   -- its window starts anew
 for _, kind in ipairs(args.steps or {}) do due_at('due', now, kind .. args.queue) end
 queues = {}
 queue = queue_load(args.queue)

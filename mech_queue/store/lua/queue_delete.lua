@@ -10,7 +10,7 @@ end
 call('SREM', P .. 'queues', args.queue)
 call('ZREM', P .. 'ab', args.queue)
 call('ZREM', P .. 'due', 's' .. args.queue, 'r' .. args.queue, 'g' .. args.queue, 'k' .. args.queue, 'p' .. args.queue)
-call('DEL', queue.key, queue.ring, queue.turns, queue.running, P .. 'rl:' .. args.queue, P .. 'm:' .. args.queue)
+call('UNLINK', queue.key, queue.ring, queue.turns, queue.running, P .. 'rl:' .. args.queue, P .. 'm:' .. args.queue)
 if meta[6] ~= 'count' then call('DEL', broker_list(args.queue)) end
 local held = drop_held(queue)
 queues = {}

@@ -95,14 +95,19 @@ local function rate_free(queue)
   return queue.rate_max - queue.rate_used
 end
 
+-- a long log is kept in steps of a thousandth of the period, rounded up: so it stays short, and no window exceeds the max
 local function rate_take(queue, n)
   if not queue.rate_max then return end
-  local log = P .. 'rl:' .. queue.name
-  local at, before = string.match(call('LINDEX', log, -1) or '', '(%d+):(%d+)')
-  if at and tonumber(at) == now then
-    call('LSET', log, -1, at .. ':' .. int(before + n))
+  local log, at = P .. 'rl:' .. queue.name, now
+  if math.max(queue.rate_max, queue.rate_used) > 1000 then
+    local grain = math.ceil(queue.rate_per / 1000)
+    at = math.ceil(now / grain) * grain
+  end
+  local last, before = string.match(call('LINDEX', log, -1) or '', '(%d+):(%d+)')
+  if last and tonumber(last) >= at then
+    call('LSET', log, -1, last .. ':' .. int(before + n))
   else
-    call('RPUSH', log, int(now) .. ':' .. int(n))
+    call('RPUSH', log, int(at) .. ':' .. int(n))
   end
   queue.rate_used = queue.rate_used + n
   call('HSET', queue.key, 'rate_used', int(queue.rate_used))
@@ -142,10 +147,8 @@ end
 local function push(list, need, fill)
   local last = call('HINCRBY', S .. 'meta', 'wakeup', need)
   local messages = {}
-  for i = 1, need do
-    fill.id = 'mqw-' .. SHARD .. '-' .. int(last - i + 1)
-    messages[i] = string.gsub(WAKE_UP, '@(%a+)@', fill)
-  end
+  local message = string.gsub(WAKE_UP, '@(%a+)@', fill)
+  for i = 1, need do messages[i] = string.gsub(message, '@id@', 'mqw-' .. SHARD .. '-' .. int(last - i + 1)) end
   call('LPUSH', list, unpack(messages))
 end
 
@@ -184,9 +187,7 @@ end
 
 -- last step for a queue of every script that makes work possible or takes it. `flood`: see repair
 local function refill(queue, flood)
-  if queue.paused then return end
-  local ready = startable(queue, WINDOW)
-  if ready == 0 then return end
+  if queue.paused or startable(queue, 1) == 0 then return end
   if not queue.repair then
     queue.repair = true
     call('HSET', queue.key, 'repair', '1')
@@ -203,7 +204,8 @@ local function refill(queue, flood)
   end
   -- HTTP pollers hear that work can start; where only they serve a queue, its list just stands full
   call('PUBLISH', 'mq:wake:' .. SHARD, 'q' .. APP_ID .. '\0' .. queue.name)
-  local need = flood and WINDOW or math.min(ready, free, rate, slots) - waiting_wakeups(queue)
+  local most, waiting = math.min(WINDOW, free, rate, slots), waiting_wakeups(queue)
+  local need = flood and WINDOW or most > waiting and startable(queue, most) - waiting or 0
   if need > 0 then wake(queue, need) end
 end
 

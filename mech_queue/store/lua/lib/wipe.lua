@@ -1,4 +1,4 @@
--- Removes what an application has, in steps of at most 200 things; the last step leaves only what has a TTL.
+-- Removes what an application has, in steps of at most PART things; the last step leaves only what has a TTL.
 --   due entry 'W' of the application, and 'V' .. field of `~` for its deliveries; both filed by application_delete
 --@include lib/job
 --@include lib/subscription
@@ -75,10 +75,10 @@ end
 local function wipe()
   if call('HEXISTS', P .. 'about', 'deleted') == 0 then return end
   call('UNLINK', P .. 'schedules')                  -- they submit nothing more meanwhile
-  local done = wipe_jobs(200)
-  if done == 0 then done = wipe_subscriptions(100) end
-  if done == 0 then done = wipe_queues(100) end
-  if done == 0 then done = wipe_schedules(100) end
+  local done = wipe_jobs(PART)
+  if done == 0 then done = wipe_subscriptions(5) end             -- each is looked for among all that share its places
+  if done == 0 then done = wipe_queues(PART) end
+  if done == 0 then done = wipe_schedules(PART) end
   if done > 0 then due_at('due', now, 'W') return end
   app.wiped = true
 end
