@@ -182,7 +182,7 @@ def test_rotation_lets_both_keys_work_until_the_overlap_ends(store):
 
     old, fresh = applications.authenticate(store, made.api_key), applications.authenticate(store, new.api_key)
     assert old is not None and fresh is not None and fresh.scopes == scopes
-    expiring = applications.keys(store, made.application.id)[0]
+    expiring = next(key for key in applications.keys(store, made.application.id) if key.id == made.key.id)
     assert expiring.expires_ms is not None and 0 < expiring.expires_ms - new.record.created_ms <= 60_000
 
     applications.add_key(store, made.application.id, replaces=made.key.id, overlap_s=0)
