@@ -8,20 +8,24 @@ from flask import Response, request
 from api import views
 from api.context import application_id, runtime
 from api.guards import requires
+from api.queries import META
 from api.views import Blueprint
-from mech_queue.model import matching
+from mech_queue.model import matching, metadata
 from mech_queue.model.application import Scope
 from mech_queue.model.problems import Problems, invalid
 from mech_queue.model.times import iso
 from mech_queue.services import streams
-from mech_queue.services.streams import Streamed
+from mech_queue.services.streams import Filter, Streamed
 
 blp = Blueprint("Events", __name__, description="The event stream of an application (server-sent events).")
 
 QUERY = (
     ("events", "comma-separated names of events; default all"),
     ("queue", "only this queue (comma list)"),
-    ("metadata.<key>", "only jobs whose metadata has this string"),
+    (
+        "metadata.<key>",
+        "only jobs with this value, found as in `GET /api/jobs`",
+    ),
 )
 
 
@@ -34,7 +38,7 @@ QUERY = (
 @requires(Scope.READ)
 def follow() -> Response:
     """Follow the application's events as they happen."""
-    names, filters = _wanted(views.query())
+    filters = _wanted(views.query())
     last_id = request.headers.get("Last-Event-ID")
     if last_id is not None and not streams.is_id(last_id):
         raise invalid("Last-Event-ID", "must be an id of this stream")
@@ -43,7 +47,7 @@ def follow() -> Response:
         answer = Response("", 200, content_type="text/event-stream")
         answer.headers["Retry-After"] = "1"
         return answer
-    events = process.streams.follow(application_id(), names, filters, last_id)
+    events = process.streams.follow(application_id(), filters, last_id)
 
     def lines() -> Iterator[bytes]:
         try:
@@ -60,25 +64,22 @@ def follow() -> Response:
     return response
 
 
-def _wanted(query: dict[str, str]) -> tuple[tuple[str, ...], matching.Filters]:
+def _wanted(query: dict[str, str]) -> Filter:
     problems = Problems()
-    found: dict[str, object] = {}
-    names: tuple[str, ...] = ("*",)
-    metadata = {}
+    events: tuple[str, ...] = ("*",)
+    queues: tuple[str, ...] = ()
+    fields = []
     for name, value in query.items():
         if name == "events":
-            names = matching.parse_events(value.split(","), problems)
+            events = matching.parse_events(value.split(","), problems)
         elif name == "queue":
-            found["queues"] = value.split(",")
-        elif name.startswith("metadata."):
-            metadata[name.removeprefix("metadata.")] = value
+            queues = matching.parse_queues(value.split(","), problems, name)
+        elif name.startswith(META) and name != META:
+            fields.append((name.removeprefix(META), metadata.accepted(value)))
         else:
             problems.add(name, "is not a known name here")
-    if metadata:
-        found["metadata"] = metadata
-    filters = matching.parse_filters(found, problems)
     problems.raise_any()
-    return names, filters
+    return Filter(events, queues, tuple(fields))
 
 
 def _frame(one: Streamed) -> bytes:

@@ -63,16 +63,22 @@ def parse_filters(value: Any, problems: Problems, path: str = "filters") -> Filt
     for name in value:
         if name not in MEMBERS:
             problems.add(f"{path}.{name}", f"is not a known filter; known are: {', '.join(MEMBERS)}")
-    queues = _names(value.get("queues"), problems, f"{path}.queues")
-    for name in queues:
-        sentence = check_queue(name)
-        if sentence:
-            problems.add(f"{path}.queues", sentence)
+    queues = parse_queues(value.get("queues"), problems, f"{path}.queues")
     statuses = _names(value.get("statuses"), problems, f"{path}.statuses")
     for name in statuses:
         if name not in EVENT_NAMES[:-1]:
             problems.add(f"{path}.statuses", f"must be names of events: {', '.join(EVENT_NAMES[:-1])}")
     return Filters(queues, statuses, _metadata(value.get("metadata"), problems, f"{path}.metadata"))
+
+
+def parse_queues(value: Any, problems: Problems, path: str) -> tuple[str, ...]:
+    """Validated names of queues; none for ``None``."""
+    names = _names(value, problems, path)
+    for name in names:
+        sentence = check_queue(name)
+        if sentence:
+            problems.add(path, sentence)
+    return names
 
 
 def parse_events(

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mech_queue.model import matching, strict_json
+from mech_queue.model import strict_json
 from mech_queue.model.errors import Refusal
-from mech_queue.model.matching import Filters
+from mech_queue.model.event import mask
+from mech_queue.model.job import JobRecord
+from mech_queue.model.metadata import fields_of
 from mech_queue.store import Store
 from mech_queue.store.events import PendingEvent
 
@@ -35,6 +37,25 @@ class Streamed:
     metadata: bytes = b"{}"
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a reader wants to hear of. ``queues``: empty means all.
+
+    ``fields``: (name, canonical texts of which its value may be any) pairs as for searches (``metadata.accepted``).
+    """
+
+    events: tuple[str, ...] = ("*",)
+    queues: tuple[str, ...] = ()
+    fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def wants(self, job: JobRecord) -> bool:
+        """Whether the reader wants the events of this job that have the right type."""
+        if self.queues and job.queue not in self.queues:
+            return False
+        known = dict(fields_of(strict_json.load(job.metadata))) if self.fields else {}
+        return all(known.get(name) in texts for name, texts in self.fields)
+
+
 class Streams:
     """The followed logs of one process."""
 
@@ -45,9 +66,7 @@ class Streams:
         self._last: dict[str, str] = {}
         self._running = False
 
-    def follow(
-        self, application_id: str, events: tuple[str, ...], filters: Filters, last_id: str | None
-    ) -> Iterator[Streamed | None]:
+    def follow(self, application_id: str, filters: Filter, last_id: str | None) -> Iterator[Streamed | None]:
         """Matching events from behind ``last_id`` (None: from now on); None now and then: still there, nothing new."""
         with self._reading(application_id):
             place = self._store.events.last_ids([application_id])[0]
@@ -61,7 +80,7 @@ class Streams:
                 try:
                     if grown:  # else an idle reader costs the store nothing
                         page = self._store.events.read(application_id, place, PAGE)
-                        found = self._matching(application_id, page, events, filters)
+                        found = self._matching(application_id, page, filters)
                 except Refusal:  # the store is away: the reader stays, and goes on from its place
                     page, found = [], []
                     time.sleep(AWAY_S)
@@ -82,10 +101,8 @@ class Streams:
         first, wanted = _number(self._store.events.first_id(application_id)), _number(last_id)
         return wanted < first or wanted[0] < self._store.now_ms() - KEPT_MS
 
-    def _matching(
-        self, application_id: str, page: list[tuple[str, PendingEvent]], events: tuple[str, ...], filters: Filters
-    ) -> list[Streamed]:
-        bits = matching.wanted(events, filters)
+    def _matching(self, application_id: str, page: list[tuple[str, PendingEvent]], filters: Filter) -> list[Streamed]:
+        bits = mask(list(filters.events))
         wanted = [(entry, event) for entry, event in page if bits & event.type.bit]
         if not wanted:
             return []
@@ -94,10 +111,7 @@ class Streams:
         found = []
         for entry, event in wanted:
             job = jobs[event.job_id]
-            if job is None:
-                continue
-            metadata = strict_json.load(job.metadata) if filters.metadata else {}
-            if matching.matches(events, filters, event.type, job.queue, metadata):
+            if job is not None and filters.wants(job):
                 found.append(Streamed(entry, event, job.queue, job.metadata))
         return found
 
