@@ -1,6 +1,5 @@
 """``python -m api``: the API server. Settings come from the environment."""
 
-import logging
 import socket
 import sys
 
@@ -19,7 +18,6 @@ def main() -> None:
     log_config.configure(settings, "api")
     _refuse_taken_port(settings)
     _refuse_other_store(settings)
-    logging.getLogger("_granian").addFilter(lambda record: "allows spawning" not in record.getMessage())
     Granian("api.serve:make", factory=True, **granian_options(settings)).serve()
 
 

@@ -1,21 +1,24 @@
 """One API process: made by granian's worker through ``make``, ended by its signal."""
 
+import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
-
-from flask import Flask
+from concurrent.futures import ThreadPoolExecutor
 
 from api.app import create_app, runtime_of
+from api.asgi import Asgi, Receive, Scope, Send
 from api.runtime import Runtime
 from config import logging as log_config
+from config.server import SPARE_THREADS
 from config.settings import Settings, load
 from mech_queue.model import address
 from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.services import applications
 from mech_queue.store import Store
+from mech_queue.store.greenlets import Greenlets
 from tasks import wakeups
 
 log = logging.getLogger(__name__)
@@ -23,20 +26,53 @@ log = logging.getLogger(__name__)
 GREET_AGAIN_S = 1.0
 
 
-def make() -> Flask:
-    """The WSGI application of a worker process, with its background threads."""
+class Server:
+    """What granian serves in a worker process. The application is made when its event loop runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._serve: Asgi | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the life of the process."""
+        if self._serve is not None and scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await receive()
+            self._serve = start(self._settings, asyncio.get_running_loop())
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+def make() -> Server:
+    """The ASGI application of a worker process."""
     settings = load()
     log_config.configure(settings, "api")
+    return Server(settings)
+
+
+def start(settings: Settings, loop: asyncio.AbstractEventLoop) -> Asgi:
+    """Everything that an API process is, with its background threads."""
     address.allow(settings.webhook_allowed_cidrs)
-    store = Store.open(settings.redis_url)
+    threads = ThreadPoolExecutor(settings.max_waiters + SPARE_THREADS, thread_name_prefix="request")
+    greenlets = Greenlets(loop, threads)
+    store = Store.open(settings.redis_url, greenlets=greenlets)
     wakeups.publish(store, settings)
     app = create_app(settings, store)
     runtime = runtime_of(app)
     stop = runtime.stopping
-    _end_on_signal(runtime)
+    signal.signal(signal.SIGTERM, lambda *_: _stop(runtime))  # granian hears it too, by the loop
+    signal.signal(signal.SIGINT, lambda *_: _stop(runtime))
     threading.Thread(target=greet_until_heard, args=(settings, store, stop), name="greet", daemon=True).start()
     threading.Thread(target=runtime.metrics.flush_for_ever, args=(store, stop), name="http-counts", daemon=True).start()
-    return app
+    return Asgi(app, greenlets, threads, settings.max_body_bytes)
+
+
+def _stop(runtime: Runtime) -> None:
+    """Answer all waiting requests at once, since the process was told to stop."""
+    runtime.stopping.set()
+    threading.Thread(target=runtime.waiters.close, name="stop", daemon=True).start()
 
 
 def greet_until_heard(settings: Settings, store: Store, stop: threading.Event) -> None:
@@ -52,23 +88,3 @@ def greet_until_heard(settings: Settings, store: Store, stop: threading.Event) -
             print(f"mech-queue cannot serve: {stopped}", file=sys.stderr, flush=True)
             os.kill(os.getppid(), signal.SIGTERM)
             return
-
-
-def _end_on_signal(runtime: Runtime) -> None:
-    """Answer all waiting requests at once when the process is told to stop.
-
-    granian sets its own handlers after this; the wake-up descriptor hears every signal beside them.
-    """
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-
-    def listen() -> None:
-        while True:
-            numbers = os.read(heard, 64)
-            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-                break
-        runtime.stopping.set()
-        runtime.waiters.close()
-
-    threading.Thread(target=listen, name="signals", daemon=True).start()

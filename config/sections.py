@@ -56,7 +56,7 @@ class ServerSection(BaseModel):
     port: int = setting(3003, "Port of the API.", ge=1, le=65535)
     api_processes: int = setting(
         1,
-        "Processes of the API, at most one per core. Each holds MAX_WAITERS + 32 threads.",
+        "Processes of the API, at most one per core. Each is one event loop, with threads for rarer requests.",
         ge=1,
     )
     max_waiters: int = setting(

@@ -236,7 +236,7 @@ def authenticate(store: Store, key: str) -> Caller | None:
     found = cache.get(known)
     if found is not None:
         return found
-    holder = store.applications.holder(known)
+    holder = store.aside(store.applications.holder, known)
     if holder is None or not hmac.compare_digest(holder.key.digest, known):
         return None
     if not holder.key.live(holder.now_ms):
@@ -263,8 +263,8 @@ def master_caller(store: Store, application_id: str) -> Caller:
     if found is not None:
         return found
     if application_id == MASTER:
-        ensure_master(store)
-    application = store.applications.get(application_id)
+        store.aside(ensure_master, store)
+    application = store.aside(store.applications.get, application_id)
     caller = Caller(
         application_id=application.id,
         key_id="master",

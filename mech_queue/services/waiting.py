@@ -11,10 +11,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mech_queue.model.ids import job_id_bytes
 from mech_queue.store import Store
 from mech_queue.store.wakes import Wakes
+
+if TYPE_CHECKING:
+    from mech_queue.store.greenlets import Event
 
 Place = tuple[str, str, bytes]  # kind, application, queue or job
 
@@ -22,12 +26,12 @@ Place = tuple[str, str, bytes]  # kind, application, queue or job
 class Watch:
     """One waiting request. ``wait`` consumes what was called since the last one."""
 
-    def __init__(self, places: list[Place]) -> None:
+    def __init__(self, places: list[Place], event: "threading.Event | Event") -> None:
         self.places = places
-        self.event = threading.Event()
+        self.event = event
 
     def wait(self, timeout_s: float) -> bool:
-        """True: look again. False: the time (seconds) is up."""
+        """True: look again. False: the time (seconds) is up. In an event loop it ends when the client hangs up."""
         woken = self.event.wait(max(0.0, timeout_s))
         self.event.clear()
         return woken
@@ -37,6 +41,7 @@ class Waiters:
     """The waiting requests of one process, at most ``most`` of them."""
 
     def __init__(self, store: Store, most: int) -> None:
+        self._greenlets = store.greenlets
         self._most = most
         self._lock = threading.Lock()
         self._watches: dict[Place, OrderedDict[Watch, None]] = {}
@@ -75,7 +80,8 @@ class Waiters:
 
     @contextmanager
     def _watching(self, places: list[Place]) -> Iterator[Watch]:
-        watch = Watch(places)
+        in_loop = self._greenlets if self._greenlets is not None and self._greenlets.here() else None
+        watch = Watch(places, in_loop.event() if in_loop is not None else threading.Event())
         with self._lock:
             if not self._started:  # lazily, so that a process that forks after it was built has its own thread
                 self._started = True
@@ -83,7 +89,6 @@ class Waiters:
             self._waiting += 1
             for place in places:
                 self._watches.setdefault(place, OrderedDict())[watch] = None
-        self._wakes.listening.wait(1.0)
         try:
             yield watch
         finally:

@@ -80,6 +80,8 @@ class Lines:
             raise answer
         return answer
 
+    call_alone = call
+
     def _take(self) -> Wire:
         try:
             wire = self._free.pop()

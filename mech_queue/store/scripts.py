@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -23,7 +23,10 @@ from mech_queue.store import wakeups
 from mech_queue.store.connection import Lines, translated
 from mech_queue.store.keys import shard_of, shard_prefix
 from mech_queue.store.packing import pack
-from mech_queue.store.shared_line import SharedLines
+
+if TYPE_CHECKING:
+    from mech_queue.store.greenlets import Greenlets
+    from mech_queue.store.loop_line import LoopLine
 
 PROTOCOL = 1  # what this library speaks; a store says which range it takes
 WINDOW = 32  # wake-ups that may wait per queue
@@ -120,9 +123,12 @@ def _names(text: str) -> Counter[str]:
 class Scripts:
     """Runs entry points by their hash, so that old and new processes coexist on one store."""
 
-    def __init__(self, client: "redis.Redis", window: int = WINDOW, *, shared_line: bool = False) -> None:
-        self._lines = Lines(client)
-        self._shared: Lines | SharedLines = SharedLines(client) if shared_line else self._lines
+    def __init__(self, client: "redis.Redis", window: int = WINDOW, greenlets: "Greenlets | None" = None) -> None:
+        self._lines: Lines | LoopLine = Lines(client)
+        if greenlets is not None:
+            from mech_queue.store import loop_line  # greenlet comes with the service, not with the library
+
+            self._lines = loop_line.LoopLine(client, greenlets, self._lines)
         self._window = window
         self._loaded: dict[str, tuple[str, str]] = {}
         self.clock: Callable[[], int] | None = None  # tests only: unix ms instead of the store's time
@@ -157,14 +163,14 @@ class Scripts:
         place = shard_prefix(shard_of(application_id) if shard is None else shard)
         now = self.clock() if self.clock else 0
         rest = (1, place, PROTOCOL, application_id, now, pack(args))
-        line = self._lines if alone else self._shared
+        call = self._lines.call_alone if alone else self._lines.call
         with translated():
             try:
-                answer = self._evaluate(line, sha, text, rest)
+                answer = self._evaluate(call, sha, text, rest)
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 if not idempotent:
                     raise
-                answer = self._evaluate(line, sha, text, rest)
+                answer = self._evaluate(call, sha, text, rest)
         if answer[0] == b"!":
             raise refusal(answer)
         if answer[0] and self.publish:
@@ -174,14 +180,13 @@ class Scripts:
     def close(self) -> None:
         """Close the idle connections."""
         self._lines.close()
-        self._shared.close()
 
     @staticmethod
-    def _evaluate(line: Lines | SharedLines, sha: str, text: str, rest: tuple[Any, ...]) -> Any:
+    def _evaluate(call: Callable[..., Any], sha: str, text: str, rest: tuple[Any, ...]) -> Any:
         try:
-            return line.call("EVALSHA", sha, *rest)
+            return call("EVALSHA", sha, *rest)
         except redis.exceptions.NoScriptError:
-            return line.call("EVAL", text, *rest)
+            return call("EVAL", text, *rest)
 
 
 def refusal(answer: list[bytes]) -> Refusal:

@@ -1,8 +1,9 @@
 """The one door to the store."""
 
 import secrets
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mech_queue.store.applications import Applications
     from mech_queue.store.deliveries import Deliveries
     from mech_queue.store.events import Events
+    from mech_queue.store.greenlets import Greenlets
     from mech_queue.store.jobs import Jobs
     from mech_queue.store.maintenance import Maintenance
     from mech_queue.store.metrics import Metrics
@@ -23,27 +25,35 @@ if TYPE_CHECKING:
     from mech_queue.store.schedules import Schedules
     from mech_queue.store.subscriptions import Subscriptions
 
+T = TypeVar("T")
+
 SCHEMA = 1  # of the records; release N reads N - 1
 
 
 class Store:
     """All nouns of the store, over one Redis client. Cheap to open, connects lazily, thread- and fork-safe."""
 
-    def __init__(self, client: "redis.Redis", url: str, window: int = WINDOW, *, shared_line: bool = False) -> None:
+    def __init__(
+        self, client: "redis.Redis", url: str, window: int = WINDOW, greenlets: "Greenlets | None" = None
+    ) -> None:
         self.redis: Any = client  # redis-py types answers as bytes | str; ours are bytes
         self.url = url
-        self.scripts = Scripts(client, window, shared_line=shared_line)
+        self.greenlets = greenlets
+        self.scripts = Scripts(client, window, greenlets)
         self.store_id: str | None = None
         self.secrets_key: str | None = None  # SECRETS_KEY; the service's processes set it at their start
 
     @classmethod
-    def open(cls, url: str, *, window: int = WINDOW, shared_line: bool = False) -> "Store":
+    def open(cls, url: str, *, window: int = WINDOW, greenlets: "Greenlets | None" = None) -> "Store":
         """A store at ``redis://``, ``rediss://`` or ``unix://``.
 
-        ``shared_line``: for a process with many threads that neither forks nor is interrupted by signals; their
-        calls go together over two connections.
+        ``greenlets``: those of the requests that share the thread of an event loop; they share a connection too.
         """
-        return cls(connect(url), url, window, shared_line=shared_line)
+        return cls(connect(url), url, window, greenlets)
+
+    def aside(self, function: Callable[..., T], *args: Any) -> T:
+        """Call what asks the store otherwise than by a script; it holds up no other request of an event loop."""
+        return self.greenlets.aside(function, *args) if self.greenlets is not None else function(*args)
 
     def ping(self, timeout_s: float = 0.5) -> None:
         """Raise Refusal(STORE_UNAVAILABLE) unless the store answers within the time (seconds)."""

@@ -6,6 +6,7 @@ receive, and wraps each answer. Here the kernel keeps the time limits and hiredi
 
 import select
 import socket
+import ssl
 import struct
 from typing import Any
 
@@ -22,9 +23,9 @@ class Wire:
         """Open one with the settings of redis-py's ``pool``."""
         self._connection = pool.connection_class(**pool.connection_kwargs)
         self._connection.connect()
-        self._socket: Any = self._connection._sock
+        self.socket: Any = self._connection._sock
         self._reader = hiredis.Reader(replyError=redis.exceptions.ResponseError, notEnoughData=_NOTHING_YET)
-        self.patience_s = self._socket.gettimeout()
+        self.patience_s = self.socket.gettimeout()
 
     @property
     def patience_s(self) -> float | None:
@@ -34,18 +35,18 @@ class Wire:
     @patience_s.setter
     def patience_s(self, seconds: float | None) -> None:
         self._patience_s = seconds
-        if type(self._socket).__module__ != "socket":  # those of ssl and gevent keep the time themselves
-            self._socket.settimeout(seconds)
+        if type(self.socket).__module__ != "socket":  # those of ssl and gevent keep the time themselves
+            self.socket.settimeout(seconds)
             return
         limit = struct.pack("ll", int(seconds or 0), int((seconds or 0) % 1 * 1e6))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self._socket.settimeout(None)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self.socket.settimeout(None)
 
     def send(self, packed: bytes) -> None:
         """Send commands, packed by ``pack``."""
         try:
-            self._socket.sendall(packed)
+            self.socket.sendall(packed)
         except OSError as error:
             raise _of_redis(error) from error
 
@@ -56,17 +57,35 @@ class Wire:
             if answer is not _NOTHING_YET:
                 return _of_its_kind(answer) if isinstance(answer, redis.exceptions.ResponseError) else answer
             try:
-                data = self._socket.recv(65536)
+                data = self.socket.recv(65536)
             except OSError as error:
                 raise _of_redis(error) from error
             if not data:
                 raise redis.exceptions.ConnectionError("closed by the server")
             self._reader.feed(data)
 
+    def received(self) -> list[Any]:
+        """The answers that have come, of a socket that does not block; raises its own error when nothing has."""
+        try:
+            data = self.socket.recv(65536)
+            while more := getattr(self.socket, "pending", int)():  # bytes that TLS holds back call no loop
+                data += self.socket.recv(more)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError as error:
+            raise _of_redis(error) from error
+        if not data:
+            raise redis.exceptions.ConnectionError("closed by the server")
+        self._reader.feed(data)
+        answers = []
+        while (answer := self._reader.gets()) is not _NOTHING_YET:
+            answers.append(_of_its_kind(answer) if isinstance(answer, redis.exceptions.ResponseError) else answer)
+        return answers
+
     def ended(self) -> bool:
         """Whether the server has closed it. Only while no answer is due: then nothing else can come."""
         poll = select.poll()  # select() knows no descriptor above 1,023
-        poll.register(self._socket, select.POLLIN)
+        poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
     def close(self) -> None:

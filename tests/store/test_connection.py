@@ -1,62 +1,88 @@
 """The connections of the scripts: what happens when the server goes away and comes back, and under many threads."""
 
+import asyncio
+import os
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from mech_queue.model.errors import Code, Refusal
-from mech_queue.model.job import JobSpec
+from mech_queue.model.job import JobRecord, JobSpec
 from mech_queue.services import jobs
 from mech_queue.store import Store
 from mech_queue.store.connection import connect
-from mech_queue.store.shared_line import SharedLine
-from tests.support import wait_until
+from tests.support.loop import LoopThread
 from tests.support.valkey import ValkeyServer
 
 APPLICATION = "app-connections0"
 
 
-@pytest.fixture(params=[False, True], ids=["own-lines", "shared-line"])
-def store(request: pytest.FixtureRequest, valkey_server: ValkeyServer) -> Iterator[Store]:
-    found = Store.open(valkey_server.fresh_database(), shared_line=request.param)
-    found.greet(initialise=True)
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    found = LoopThread()
     yield found
     found.close()
 
 
-def test_connections_that_the_server_closed_are_replaced_unseen(store: Store) -> None:
+@dataclass
+class Door:
+    """A store and the way to call it: from a thread, or in a request of an event loop."""
+
+    store: Store
+    call: Callable[..., Any]
+
+
+WAYS = ["from threads", "in a loop"]
+
+
+@pytest.fixture(params=WAYS)
+def door(request: pytest.FixtureRequest, valkey_server: ValkeyServer, loop: LoopThread) -> Iterator[Door]:
+    found = open_door(request.param, valkey_server.fresh_database(), loop)
+    yield found
+    loop.call(found.store.close)
+
+
+def open_door(way: str, url: str, loop: LoopThread) -> Door:
+    store = Store.open(url, greenlets=loop.greenlets)
+    store.greet(initialise=True)
+    return Door(store, loop.run if way == "in a loop" else lambda function, *args: function(*args))
+
+
+def test_connections_that_the_server_closed_are_replaced_unseen(door: Door) -> None:
     # given a store in use
-    first = jobs.submit(store, APPLICATION, JobSpec("q"))
+    first = door.call(jobs.submit, door.store, APPLICATION, JobSpec("q"))
     # when the server closes every connection
-    store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    door.store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     # then the next calls work, also those that must not be repeated
-    started = jobs.start(store, APPLICATION, first.job_id)
+    started = door.call(jobs.start, door.store, APPLICATION, first.job_id)
     assert started.attempt == 1
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_store_that_is_away_is_a_refusal_in_our_words(shared: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_store_that_is_away_is_a_refusal_in_our_words(way: str, loop: LoopThread) -> None:
     # given a server that stops
     server = ValkeyServer().start()
-    store = Store.open(server.fresh_database(), shared_line=shared)
-    store.greet(initialise=True)
-    job = jobs.submit(store, APPLICATION, JobSpec("q"))
+    door = open_door(way, server.fresh_database(), loop)
+    job = door.call(jobs.submit, door.store, APPLICATION, JobSpec("q"))
     server.close()
     # then every call says so, and names neither host nor port
-    for call in (lambda: jobs.get(store, APPLICATION, job.job_id), lambda: jobs.start(store, APPLICATION, job.job_id)):
+    for action in (jobs.get, jobs.start):
         with pytest.raises(Refusal) as refused:
-            call()
+            door.call(action, door.store, APPLICATION, job.job_id)
         assert refused.value.code is Code.STORE_UNAVAILABLE
         assert "127.0.0.1" not in refused.value.message
-    store.close()
+    loop.call(door.store.close)
 
 
-def test_each_of_many_threads_gets_its_own_answer(store: Store) -> None:
+def test_each_of_many_callers_gets_its_own_answer(door: Door) -> None:
     # given jobs with data of very different sizes
-    sizes = [1, 70_000, 300, 5_000]
+    store, sizes = door.store, [1, 70_000, 300, 5_000]
     submitted = [
         (jobs.submit(store, APPLICATION, JobSpec("q", data=b'"%s"' % (b"x" * size))).job_id, size) for size in sizes
     ]
@@ -75,13 +101,14 @@ def test_each_of_many_threads_gets_its_own_answer(store: Store) -> None:
     sys.setswitchinterval(1e-6)  # threads change between any two steps
     try:
         with ThreadPoolExecutor(16) as pool:
-            assert all(pool.map(ask, range(800)))
+            assert all(pool.map(lambda number: door.call(ask, number), range(800)))
     finally:
         sys.setswitchinterval(often)
 
 
-def test_many_threads_survive_connections_that_are_cut(store: Store) -> None:
-    # given threads that read all the time
+def test_many_callers_survive_connections_that_are_cut(door: Door) -> None:
+    # given callers that read all the time
+    store = door.store
     job = jobs.submit(store, APPLICATION, JobSpec("q"))
     ended = threading.Event()
 
@@ -97,7 +124,7 @@ def test_many_threads_survive_connections_that_are_cut(store: Store) -> None:
 
     # when every connection is cut again and again
     with ThreadPoolExecutor(8) as pool:
-        readers = [pool.submit(read) for _ in range(8)]
+        readers = [pool.submit(door.call, read) for _ in range(8)]
         try:
             for _ in range(30):
                 store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -107,32 +134,67 @@ def test_many_threads_survive_connections_that_are_cut(store: Store) -> None:
         assert all(reader.result(10) for reader in readers)
 
 
-class SlowRelease:
-    """The lead of a shared line, given back only after somebody else has come and found it taken."""
+def test_requests_of_a_loop_share_one_connection(loop: LoopThread, valkey_server: ValkeyServer) -> None:
+    # given a store of a loop with one job
+    store = Store.open(valkey_server.fresh_database(), greenlets=loop.greenlets)
+    loop.run(store.greet, True)
+    job = loop.run(jobs.submit, store, APPLICATION, JobSpec("q"))
+    clients = len(store.redis.client_list())
 
-    def __init__(self, line: SharedLine, other: threading.Thread) -> None:
-        self._line, self._other, self._lock = line, other, threading.Lock()
+    # when a hundred requests read it at once
+    async def read_all() -> list[JobRecord]:
+        reads = [loop.greenlets.run(jobs.get, store, APPLICATION, job.job_id) for _ in range(100)]
+        assert not any(read.done() for read in reads), "they wait side by side"
+        return await asyncio.gather(*reads)
 
-    def acquire(self, blocking: bool) -> bool:
-        return self._lock.acquire(blocking)
-
-    def release(self) -> None:
-        if self._other.ident is None:
-            self._other.start()
-            wait_until(lambda: self._line._waiting, 5, "the other waits")
-        self._lock.release()
+    found = loop.wait_for(read_all())
+    # then all have it, and no connection was added
+    assert [one.id for one in found] == [job.job_id] * 100
+    assert len(store.redis.client_list()) == clients
+    loop.call(store.close)
 
 
-def test_who_comes_while_the_lead_is_given_back_is_served(redis_url: str) -> None:
-    # given a line whose leader finds nobody waiting
-    client = connect(redis_url)
-    line, heard = SharedLine(client), []
-    other = threading.Thread(target=lambda: heard.append(line.call("PING")), daemon=True)
-    line._led = SlowRelease(line, other)  # type: ignore[assignment]
-    # when another call comes at the last moment
-    assert line.call("PING") == b"PONG"
-    # then it does not sleep for ever
-    other.join(5)
-    assert heard == [b"PONG"]
-    line.close()
-    client.close()
+def test_large_commands_and_answers_pass_in_pieces(loop: LoopThread, valkey_server: ValkeyServer) -> None:
+    # given jobs larger than what a socket takes at once
+    store = Store.open(valkey_server.fresh_database(), greenlets=loop.greenlets)
+    loop.run(store.greet, True)
+    data = b'"%s"' % (b"x" * 900_000)
+
+    async def submit_all() -> list[str]:
+        submits = [loop.greenlets.run(jobs.submit, store, APPLICATION, JobSpec("q", data=data)) for _ in range(20)]
+        return [done.job_id for done in await asyncio.gather(*submits)]
+
+    # when many are sent and read at once
+    ids = loop.wait_for(submit_all())
+
+    async def read_all() -> list[JobRecord]:
+        return await asyncio.gather(*(loop.greenlets.run(jobs.get, store, APPLICATION, one) for one in ids))
+
+    # then they come back whole
+    assert {one.data for one in loop.wait_for(read_all())} == {data}
+    loop.call(store.close)
+
+
+def test_a_store_that_hangs_fails_every_request_in_time_and_holds_up_no_other(
+    loop: LoopThread, valkey_server: ValkeyServer
+) -> None:
+    # given a store that stands still
+    url = valkey_server.fresh_database()
+    store = Store(connect(url, timeout_s=0.3), url, greenlets=loop.greenlets)
+    loop.run(store.greet, True)
+    job = loop.run(jobs.submit, store, APPLICATION, JobSpec("q"))
+    os.kill(valkey_server.pid, signal.SIGSTOP)
+    try:
+        # when requests come
+        async def read_all() -> list[Any]:
+            reads = [loop.greenlets.run(jobs.start, store, APPLICATION, job.job_id) for _ in range(10)]
+            assert await loop.greenlets.run(lambda: "answered") == "answered"
+            return list(await asyncio.gather(*reads, return_exceptions=True))
+
+        # then each is refused in our words, as one that has an own connection would be
+        for refused in loop.wait_for(read_all()):
+            assert isinstance(refused, Refusal)
+            assert refused.code is Code.STORE_UNAVAILABLE
+    finally:
+        os.kill(valkey_server.pid, signal.SIGCONT)
+    loop.call(store.close)

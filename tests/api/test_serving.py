@@ -1,0 +1,212 @@
+"""What the server in front of the routes does: bodies in pieces, clients that hang up or read slowly, the end."""
+
+import asyncio
+import json
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import requests
+
+from api.app import create_app
+from api.asgi import Asgi
+from config.settings import Settings
+from mech_queue.store import Store
+from tests.support import wait_until
+from tests.support.loop import LoopThread
+from tests.support.service import Application, Service
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with Service(roles=("api",), MAX_WAITERS="1", MAX_BODY_BYTES="200000") as found:
+        yield found
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    found = LoopThread()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def application(service: Service) -> Application:
+    return service.application("serving")
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=10)
+
+
+def head(application: Application, method: str, path: str, *more: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: tests", "Content-Type: application/json", *more]
+    return "\r\n".join([*lines, f"x-api-key: {application.api_key}", "", ""]).encode()
+
+
+def status_of(connection: socket.socket) -> int:
+    return int(connection.recv(65_536).split(b" ", 2)[1])
+
+
+def jobs_of(service: Service, application: Application) -> list[Any]:
+    answer = requests.get(f"{service.url}/api/jobs", headers=application.headers, timeout=10)
+    return list(answer.json()["jobs"])
+
+
+@pytest.mark.parametrize("size", [10, 100_000], ids=["in the loop", "in a thread"])
+def test_a_body_in_chunks_is_taken(service: Service, application: Application, size: int) -> None:
+    body = json.dumps({"queue": "q", "data": "x" * size}).encode()
+    answer = requests.post(
+        f"{service.url}/api/jobs",
+        data=iter([body[:7], body[7:]]),
+        headers={**application.headers, "Content-Type": "application/json"},
+        timeout=10,
+    )
+    assert answer.status_code == 201
+    assert jobs_of(service, application)[0]["data"] == "x" * size
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_body_that_is_too_large_is_refused(service: Service, application: Application, chunked: bool) -> None:
+    body = b" " * 200_001
+    answer = requests.post(
+        f"{service.url}/api/jobs",
+        data=iter([body]) if chunked else body,
+        headers={**application.headers, "Content-Type": "application/json"},
+        timeout=10,
+    )
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "TOO_LARGE"
+
+
+def test_half_a_body_is_no_request(service: Service, application: Application) -> None:
+    # given a client that dies in the middle of its body, which by chance is whole JSON
+    with closing(connect(service)) as connection:
+        connection.sendall(head(application, "POST", "/api/jobs", "Content-Length: 100") + b'{"queue":"q","data":1}')
+    # when another request of the same kind has come through
+    requests.post(
+        f"{service.url}/api/jobs", json={"queue": "whole", "data": 1}, headers=application.headers, timeout=10
+    )
+    # then only that one made a job
+    assert [job["queue"] for job in jobs_of(service, application)] == ["whole"]
+
+
+def test_a_header_with_underscores_does_not_pass_for_one_with_dashes(service: Service) -> None:
+    application = service.application("underscores")
+    headers = {"x_api_key": application.api_key}
+    assert requests.get(f"{service.url}/api/jobs", headers=headers, timeout=10).status_code == 401
+
+
+def test_head_has_the_headers_and_no_body(service: Service, application: Application) -> None:
+    answer = requests.head(f"{service.url}/api/jobs", headers=application.headers, timeout=10)
+    assert answer.status_code == 200
+    assert int(answer.headers["Content-Length"]) > 0
+    assert answer.content == b""
+
+
+def poll(service: Service, application: Application, seconds: float) -> requests.Response:
+    url = f"{service.url}/api/queues/q/claim"
+    return requests.post(url, json={"wait": seconds}, headers=application.headers, timeout=20)
+
+
+def somebody_waits(service: Service) -> bool:
+    """Whether a request waits, or has waited: the first one lets the process listen at the store."""
+    return bool(service.store.client().pubsub_channels())
+
+
+def test_a_poller_that_hangs_up_leaves_its_place(service: Service, application: Application) -> None:
+    # given the only place taken
+    body = b'{"wait":20}'
+    with closing(connect(service)) as connection:
+        connection.sendall(head(application, "POST", "/api/queues/q/claim", f"Content-Length: {len(body)}") + body)
+        wait_until(lambda: somebody_waits(service))
+        assert "Retry-After" in poll(service, application, 0.1).headers
+    # when its client hangs up
+    # then the next one gets it, and a job goes to a client that is there
+    wait_until(lambda: "Retry-After" not in poll(service, application, 0.1).headers)
+    job = requests.post(
+        f"{service.url}/api/jobs", json={"queue": "q", "data": 1}, headers=application.headers, timeout=10
+    )
+    assert [one["id"] for one in poll(service, application, 5).json()["jobs"]] == [job.json()["jobId"]]
+
+
+def test_a_process_that_is_told_to_stop_answers_those_who_wait() -> None:
+    # given a request that waits
+    with Service(roles=("api",), MAX_WAITERS="1") as service:
+        application = service.application("stopping")
+        answers: list[requests.Response] = []
+        waiting = threading.Thread(target=lambda: answers.append(poll(service, application, 20)))
+        waiting.start()
+        wait_until(lambda: somebody_waits(service))
+        # when the process is told to stop
+        process = service.processes.pop("api")
+        process.send_signal(signal.SIGTERM)
+        # then it is answered, empty, and the process ends
+        waiting.join(10)
+        assert answers[0].json()["jobs"] == []
+        assert process.wait(10) == 0
+
+
+class SlowReader:
+    """A client of an ASGI application: each piece is taken when the test allows it."""
+
+    SCOPE = {
+        "method": "GET",
+        "raw_path": b"/endless",
+        "query_string": b"",
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("tests", 80),
+        "client": ("127.0.0.1", 1),
+        "headers": [],
+    }
+
+    def __init__(self) -> None:
+        self.allowed = asyncio.Semaphore(1)  # the head of the answer
+        self.gone = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await self.allowed.acquire()
+
+
+def test_a_stream_is_made_as_fast_as_it_is_read(redis_url: str, loop: LoopThread) -> None:
+    # given a stream without end and a client that reads nothing yet
+    app = create_app(Settings(redis_url=redis_url), Store.open(redis_url, greenlets=loop.greenlets))
+    made = ended = 0
+
+    @app.route("/endless")
+    def endless() -> Any:
+        def pieces() -> Iterator[bytes]:
+            nonlocal made, ended
+            try:
+                while True:
+                    made += 1
+                    yield b"x"
+            finally:
+                ended += 1
+
+        return app.response_class(pieces(), direct_passthrough=True)
+
+    reader = loop.call(SlowReader)
+    serving = loop.start(Asgi(app, loop.greenlets, loop.threads, 1_000)(reader.SCOPE, reader.receive, reader.send))
+    wait_until(lambda: made == 1)
+    # when it reads three pieces
+    for _ in range(3):
+        loop.call(reader.allowed.release)
+    # then one more is made, and waits for it
+    wait_until(lambda: made == 4)
+    # and when it hangs up, the stream ends
+    loop.call(reader.gone.set)
+    for _ in range(2):
+        loop.call(reader.allowed.release)
+    serving.result(10)
+    assert ended == 1
+    assert made <= 5, "but what was under way"
