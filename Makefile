@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run docs test check format lint types imports containers pytest fuzz reseal lock clean
+.PHONY: help run docs test check format lint types imports containers pytest fuzz kills reseal lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ pytest: $(VENV)/.dev ## all tests; PYTEST="tests/store -x" narrows them
 
 fuzz: $(VENV)/.dev ## 10,000 random requests, and each border of each schema, against the API's own document
 	FUZZ_CASES=10000 $(BIN)/python -m pytest -n 2 tests/api/test_contract.py
+
+kills: $(VENV)/.dev ## 200 kill -9, of one process after the other, while jobs are submitted; an exact count at the end
+	KILLS=200 $(BIN)/python -m pytest -n 0 -rP tests/e2e/test_kill.py -k while_everything_is_killed
 
 lock: $(VENV)/.dev ## choose exact versions anew (requirements*.lock)
 	$(BIN)/uv pip compile --quiet --upgrade $(COMPILE) -o requirements.lock

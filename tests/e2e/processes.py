@@ -30,7 +30,7 @@ class UserWorkers:
         self, service: Service, application: Application, folder: Path, *, store_url: str | None = None
     ) -> None:
         self._service = service
-        self._store_url = store_url or service.store.url()
+        self._store_url = store_url or service.environment["REDIS_URL"]
         self._application = application
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -1,13 +1,14 @@
 """kill -9 of everything, restarts, wiped Celery queues: no job and no event is lost.
 
-``SHOW_JOBS=10000 make pytest PYTEST=tests/e2e/test_kill.py`` is the long form of the closing show.
+``make kills`` is the long form: KILLS kills while jobs are submitted, and an exact count at the end.
 """
 
 import itertools
 import os
+import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -18,11 +19,14 @@ from tests.e2e.processes import UserWorkers
 from tests.support import Receiver, wait_until
 from tests.support.service import ROLES, Service
 
-JOBS = int(os.environ.get("SHOW_JOBS", "300"))
 QUEUES = ("http", "native")
-BETWEEN_KILLS_S = 1.5
-BETWEEN_SUBMITS_S = 0.02
-DEADLINE_S = 60 + JOBS / 20
+KILLED = (*ROLES, *QUEUES)
+KILLS = int(os.environ.get("KILLS", len(KILLED)))
+BETWEEN_KILLS_S = (0.5, 2.5)
+"""At random, so that a kill meets a process anywhere between its start and full load."""
+
+BETWEEN_SUBMITS_S = 0.04
+DEADLINE_S = 90 + KILLS
 """After the last kill a delivery may be held by a dead worker's lease for half a minute."""
 
 
@@ -108,6 +112,21 @@ def assert_each_job_ended_once(client: Client, receiver: Receiver, ids: list[str
     assert Counter(webhooks.values()) == Counter(ids)
 
 
+def events_told(receiver: Receiver) -> dict[str, dict[int, set[tuple[str, str]]]]:
+    """Job -> sequence -> what a subscription to everything was told: (event, webhook-id)."""
+    told: dict[str, dict[int, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
+    for one in receiver.of("/all"):
+        body = one.json()
+        told[body["jobId"]][body["sequence"]].add((body["status"], one.headers["webhook-id"]))
+    return told
+
+
+def complete(events: dict[int, set[tuple[str, str]]]) -> bool:
+    """Whether all events of a job are told: no gap in the sequence, from ``created`` to ``completed``."""
+    last = {event for event, _ in events.get(len(events), ())}
+    return events.keys() == set(range(1, len(events) + 1)) and last == {"completed"}
+
+
 def test_every_job_ends_once_while_everything_is_killed(own_service, receiver, tmp_path):
     application = own_service.application()
     kills: Counter[str] = Counter()
@@ -116,42 +135,40 @@ def test_every_job_ends_once_while_everything_is_killed(own_service, receiver, t
         workers = stack.enter_context(UserWorkers(own_service, application, tmp_path))
         for name in QUEUES:
             workers.start(name)
-
+        client.subscriptions.create(name="all", endpoint=receiver.url("/all"), events=["*"])
         webhooks = {"completed": receiver.url("/completed")}
         ids: list[str] = []
 
-        def submit_all(closing: threading.Event) -> None:
-            for number in range(JOBS):
-                ids.append(submit(client, number, webhooks))
-                closing.wait(BETWEEN_SUBMITS_S)
+        def submit_on(closing: threading.Event) -> None:
+            while not closing.wait(BETWEEN_SUBMITS_S):
+                ids.append(submit(client, len(ids), webhooks))
 
         # given jobs for an HTTP worker and a native one, submitted while one process after the other is killed
         # (from this thread: a process that dies with its parent dies with the parent's thread, too)
-        deadline = time.monotonic() + 2 * DEADLINE_S
-        with in_background(submit_all):
-            for name in itertools.cycle((*ROLES, *QUEUES)):
-                if len(ids) == JOBS and kills[name]:
-                    break
-                assert time.monotonic() < deadline, f"{len(ids)} of {JOBS} submitted"
-                time.sleep(BETWEEN_KILLS_S)  # the load of this time is what the kill meets
+        with in_background(submit_on):
+            for name in itertools.islice(itertools.cycle(KILLED), KILLS):
+                time.sleep(random.uniform(*BETWEEN_KILLS_S))  # the load of this time is what the kill meets
                 kill_and_start(own_service, workers, name)
                 kills[name] += 1
-        assert len(set(ids)) == JOBS
+        assert len(set(ids)) == len(ids) > KILLS
         # when they are left in peace
         try:
-            wait_until(lambda: ended(client) >= JOBS, DEADLINE_S, "all jobs end")
+            wait_until(lambda: ended(client) >= len(ids), DEADLINE_S, "all jobs end")
             wait_until(
-                lambda: len({one.headers["webhook-id"] for one in receiver.of("/completed")}) >= JOBS,
+                lambda: sum(map(complete, events_told(receiver).values())) == len(ids),
                 DEADLINE_S,
-                "all webhooks arrive",
+                "all events are told",
             )
         except AssertionError as error:
             left = [job.raw for job in all_jobs(client) if job.status != "completed"]
             logs = "\n".join([f"{len(left)} left, such as {left[:2]}", *(workers.log(name) for name in QUEUES)])
             raise AssertionError(f"{error}; kills {kills}\n{logs}\n{own_service.log('webhooks')}") from None
-        # then every job ended once and everybody was told
+        # then every job ended once, and of each of its events there is one delivery, whatever was sent again
         assert_each_job_ended_once(client, receiver, ids)
-        print(f"{JOBS} jobs, kills: {dict(kills)}")
+        told = [whole for events in events_told(receiver).values() for whole in events.values()]
+        assert [len(whole) for whole in told] == [1] * len(told)
+        sent = len(receiver.of("/all"))
+        print(f"{len(ids)} jobs, {len(told)} events told by {sent} requests, kills: {dict(kills)}")
 
 
 def test_a_restart_of_everything_keeps_everything(own_service, receiver):

@@ -130,7 +130,7 @@ def test_a_certificate_of_a_stranger_is_refused(authority, front, tmp_path: Path
         )
     try:
         wait_until(lambda: "store is away" in output.read_text(), 20)
-        assert front.refused > 0
+        wait_until(lambda: front.refused > 0, 10, "a refused handshake")
         assert front.handshakes == 0
     finally:
         scheduler.kill()

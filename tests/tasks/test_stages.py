@@ -4,10 +4,13 @@ import re
 import signal
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from kombu.connection import Connection
+from kombu.messaging import Producer
 from standardwebhooks.webhooks import Webhook
 
 from mech_queue.model.address import AddressPolicy
@@ -177,6 +180,39 @@ def test_a_stopping_worker_finishes_what_it_sends(stages: Stages, receiver: Rece
     # Then the answer was written down, and nothing is sent twice
     found = deliveries.get(stages.store, stages.id, request.headers["webhook-id"])
     assert (found.state, found.attempt) == (DeliveryState.SUCCEEDED, 1)
+
+
+class Bomb:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_what_is_no_wake_up_costs_no_delivery(stages: Stages, receiver: Receiver, tmp_path: Path) -> None:
+    queue = f"webhooks.{keys.shard_of(stages.id):02d}"
+    worker = stages.service.processes["webhooks"]
+    # Given a pickled message and one for an unknown task in the queue of a stage
+    bomb, headers = Bomb(tmp_path / "pickled"), {"id": "1", "lang": "py", "argsrepr": "", "kwargsrepr": ""}
+    with Connection(stages.service.environment["REDIS_URL"]) as connection:
+        for task, serializer in (("mech_queue.deliver", "pickle"), ("unknown", "json")):
+            body: Any = ([bomb if serializer == "pickle" else 1], {}, {})
+            Producer(connection).publish(body, queue, headers={**headers, "task": task}, serializer=serializer)
+    # Then it refuses both and goes on
+    stages.complete({"completed": receiver.url("/1")})
+    receiver.wait_for(1, "/1", 20)
+    assert worker.poll() is None and not bomb.path.exists()
+    # When something is there that Celery's transport cannot even read, and its worker ends by that
+    with stages.service.store.client() as client:
+        client.lpush(queue, b"\x80 no JSON")
+    stages.complete({"completed": receiver.url("/2")}, 10)
+    wait_until(lambda: worker.poll() is not None, 20, "the worker ends")
+    # Then the next worker goes on, and nothing is lost
+    stages.service.start_role("webhooks")
+    receiver.wait_for(10, "/2", 30)
 
 
 def test_a_killed_worker_loses_nothing_and_its_attempts_are_counted(receiver: Receiver) -> None:
