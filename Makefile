@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run docs test check format lint types imports containers pytest fuzz kills reseal lock clean
+.PHONY: help run docs test check format lint types imports containers pytest cluster fuzz kills reseal lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ containers: $(VENV)/.dev ## docker-compose.yml against the compose schema, Docke
 
 pytest: $(VENV)/.dev ## all tests; PYTEST="tests/store -x" narrows them
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)  # two cores: a third process uses what the others wait
+
+cluster: $(VENV)/.dev ## the store on three primaries: scripts, slots that move, nodes that die, the whole service
+	$(BIN)/python -m pytest -n 0 -m "" tests/store/test_cluster.py tests/store/test_cluster_nodes.py tests/e2e/test_cluster.py
 
 fuzz: $(VENV)/.dev ## 10,000 random requests, and each border of each schema, against the API's own document
 	FUZZ_CASES=10000 $(BIN)/python -m pytest -n 2 tests/api/test_contract.py

@@ -6,6 +6,7 @@ result is kept. Delays and retries are the store's, so neither countdowns nor a 
 
 import ssl
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from config.settings import Settings
 
@@ -17,9 +18,29 @@ SILENCE_S = 5
 
 
 def broker_url(settings: Settings) -> str:
-    """The broker's address as Celery spells it: a unix socket is ``redis+socket://`` there."""
+    """The broker's address as Celery spells it.
+
+    A unix socket is ``redis+socket://`` there, Sentinels are addresses of their own, with ``;`` between.
+    """
     url = settings.broker_url
-    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
+    parts = urlsplit(url)
+    if not parts.scheme.endswith("+sentinel"):
+        return "redis+socket://" + url.removeprefix("unix://") if parts.scheme == "unix" else url
+    login, at, hosts = parts.netloc.rpartition("@")
+    database = parts.path.strip("/").partition("/")[2] or "0"
+    ports = (host if urlsplit(f"//{host}").port else f"{host}:26379" for host in hosts.split(","))
+    return ";".join(f"sentinel://{login}{at}{host}/{database}" for host in ports)
+
+
+def _of_sentinels(settings: Settings) -> dict[str, Any]:
+    """What Celery must know besides: the primary's name, and the login of the Sentinels."""
+    parts = urlsplit(settings.broker_url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    known: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1}
+    known |= {name: query[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in query}
+    if parts.scheme.startswith("rediss"):
+        known |= {"ssl": True, "ssl_cert_reqs": "required"}
+    return {"master_name": parts.path.strip("/").partition("/")[0], "sentinel_kwargs": known}
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -40,7 +61,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         "worker_prefetch_multiplier": 1,
     }
-    if url.startswith(("redis", "rediss")):
+    if url.startswith(("redis", "sentinel")):
         chosen["worker_disable_prefetch"] = True
         chosen["broker_transport_options"] = {
             "priority_steps": [0],
@@ -48,12 +69,13 @@ def options(settings: Settings) -> dict[str, Any]:
             "socket_timeout": SILENCE_S,
             "socket_keepalive": True,
             "health_check_interval": SILENCE_S,
+            **(_of_sentinels(settings) if url.startswith("sentinel") else {}),
         }
     if url.startswith("amqp"):
         chosen["broker_heartbeat"] = BROKER_TIMEOUT_S
         chosen["broker_transport_options"] = {"confirm_publish": True}
     if url.startswith("amqps"):
         chosen["broker_use_ssl"] = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
-    if url.startswith("rediss"):
+    if settings.broker_url.startswith("rediss"):
         chosen["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return chosen

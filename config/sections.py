@@ -16,8 +16,10 @@ class StoreSection(BaseModel):
 
     redis_url: str = setting(
         "",
-        "Address of the store (Redis 7 or newer, or Valkey): redis://, rediss:// (TLS) or unix://. Wins over "
-        "REDIS_HOST and its companions. With neither, `make run` and the image start an embedded store.",
+        "Address of the store (Redis 7 or newer, or Valkey): redis://, rediss:// (TLS) or unix://; "
+        "redis+sentinel://host,host,host/name for the primary that Sentinels name; redis+cluster://host,host for a "
+        "cluster (rediss+…: with TLS). Wins over REDIS_HOST and its companions. With neither, `make run` and the "
+        "image start an embedded store.",
         secret=True,
         example="redis://:password@redis.example.com:6379/0",
     )
@@ -29,7 +31,7 @@ class StoreSection(BaseModel):
     broker_url: str = setting(
         "",
         "Address of the Celery broker. Empty: the store itself (the default, and the fastest). "
-        "Set it to send wake-ups through RabbitMQ.",
+        "Set it to send wake-ups through RabbitMQ, or with a cluster as the store, which carries none.",
         secret=True,
         example="amqp://user:password@rabbitmq.example.com//",
     )

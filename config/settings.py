@@ -37,6 +37,13 @@ SECTIONS: tuple[type[BaseModel], ...] = (
 MASTER_KEY_LENGTH = 32
 """Fewest characters of a master key that production accepts."""
 
+STORE_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    *(f"{tls}+{kind}" for kind in ("sentinel", "cluster") for tls in ("redis", "rediss")),
+)
+
 PLACEHOLDER_WORDS = (
     "changeme",
     "change-me",
@@ -98,8 +105,12 @@ class Settings(StoreSection, KeysSection, ServerSection, LimitsSection, WebhookS
     def _resolve(self) -> "Settings":
         self._has_store = bool(self.redis_url) or "redis_host" in self.model_fields_set
         self.redis_url = self.redis_url or self._url_of_parts()
-        if urlsplit(self.redis_url).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        if urlsplit(self.redis_url).scheme not in STORE_SCHEMES:
+            raise ValueError(f"REDIS_URL must start with one of {', '.join(f'{one}://' for one in STORE_SCHEMES)}")
+        if "+sentinel:" in self.redis_url and not urlsplit(self.redis_url).path.strip("/"):
+            raise ValueError("REDIS_URL with Sentinels must end in the name that they give to the primary: /mymaster")
+        if "+cluster:" in self.redis_url and not self.broker_url:
+            raise ValueError("BROKER_URL is needed with a cluster as the store: RabbitMQ, or a Redis of its own")
         self.broker_url = self.broker_url or self.redis_url
         proxy = urlsplit(self.webhook_proxy_url)
         if self.webhook_proxy_url and (proxy.scheme != "http" or not proxy.hostname):
@@ -166,9 +177,10 @@ class Settings(StoreSection, KeysSection, ServerSection, LimitsSection, WebhookS
                 f"SECRETS_KEY is not set; production needs it to encrypt webhook secrets. {HOW_TO_MAKE_ONE}"
             )
         store = urlsplit(self.redis_url)
-        if store.scheme != "unix" and not store.password and not _is_loopback(store.hostname or "localhost"):
+        far = [host for host in hosts(self.redis_url) if not _is_loopback(host)]
+        if store.scheme != "unix" and not store.password and far:
             raise ValueError(
-                f"the store at {store.hostname} has no password; production needs one (in REDIS_URL, or REDIS_PASSWORD)"
+                f"the store at {far[0]} has no password; production needs one (in REDIS_URL, or REDIS_PASSWORD)"
             )
 
 
@@ -190,6 +202,12 @@ def explain(error: ValidationError | SettingsError) -> str:
         name = ".".join(str(part) for part in one["loc"]).upper()
         sentences.append(f"{name}: {one['msg']}".removeprefix(": ").replace("Value error, ", ""))
     return "; ".join(sentences)
+
+
+def hosts(url: str) -> list[str]:
+    """The hosts of a store's address; those of Sentinels and clusters are several."""
+    found = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return [urlsplit(f"//{one}").hostname or "localhost" for one in found]
 
 
 def _is_loopback(host: str) -> bool:

@@ -27,15 +27,18 @@ def answers(port: int, path: str, accepted: tuple[int, ...] = (200,)) -> bool:
 
 
 def store_reachable() -> bool:
-    """Whether the store's port accepts a connection."""
-    address = urlsplit(os.environ.get("REDIS_URL", ""))
-    host = address.hostname or os.environ.get("REDIS_HOST", "localhost")
-    port = address.port or int(os.environ.get("REDIS_PORT", "6379"))
-    try:
-        socket.create_connection((host, port), 3).close()
-    except OSError:
-        return False
-    return True
+    """Whether the store's port accepts a connection; of several Sentinels or nodes, that of any."""
+    url = urlsplit(os.environ.get("REDIS_URL", ""))
+    usual = 26379 if url.scheme.endswith("+sentinel") else int(os.environ.get("REDIS_PORT", "6379"))
+    for one in url.netloc.rpartition("@")[2].split(","):
+        address = urlsplit(f"//{one}")
+        host = address.hostname or os.environ.get("REDIS_HOST", "localhost")
+        try:
+            socket.create_connection((host, address.port or usual), 3).close()
+            return True
+        except OSError:
+            continue
+    return False
 
 
 def started_role() -> str:

@@ -49,7 +49,7 @@ class Runtime:
         url = str(self.app.conf.broker_url or "")
         if not url.startswith(("redis", "valkey", "unix")):
             raise ValueError(
-                "mech-queue does not know its store: set MECH_QUEUE_STORE_URL or REDIS_URL to its redis:// address."
+                "mech-queue does not know its store: set MECH_QUEUE_STORE_URL or REDIS_URL to its address (redis://…)."
             )
         return url
 

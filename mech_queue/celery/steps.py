@@ -81,12 +81,16 @@ def _warn(sentence: str) -> None:
     print(f"WARNING: {sentence}", file=sys.stderr)
 
 
+def _is_redis(conf: Any) -> bool:
+    return str(conf.broker_url or "").startswith(("redis", "valkey", "sentinel"))
+
+
 def _take_only_what_runs(conf: Any) -> None:
     """Wake-ups in a busy worker's memory wake nobody; the store's repair finds out, but only after a while.
     Not with green threads, where prefetching is half of the speed; never against the user's own setting."""
     if detect_environment() != "default":  # type: ignore[no-untyped-call]
         return
-    if hasattr(conf, "worker_disable_prefetch") and str(conf.broker_url or "").startswith(("redis", "valkey")):
+    if hasattr(conf, "worker_disable_prefetch") and _is_redis(conf):
         if not conf.value_set_for("worker_disable_prefetch"):
             conf.worker_disable_prefetch = True
     elif not conf.value_set_for("worker_prefetch_multiplier"):
@@ -95,7 +99,7 @@ def _take_only_what_runs(conf: Any) -> None:
 
 def _notice_silence(conf: Any) -> None:
     """A connection that a firewall forgot brings nothing and never ends; Celery's own defaults wait for it for ever."""
-    if str(conf.broker_url or "").startswith(("redis", "valkey")):
+    if _is_redis(conf):
         conf.broker_transport_options = {**SILENCE, **(conf.broker_transport_options or {})}
 
 

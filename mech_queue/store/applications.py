@@ -53,11 +53,19 @@ class KeyHolder(NamedTuple):
     now_ms: int
 
 
+WAYS_KEPT = 20_000
+
+
 class Applications:
-    """Applications, their keys and webhook secrets. Every method raises Refusal; nothing here is cached."""
+    """Applications, their keys and webhook secrets. Every method raises Refusal.
+
+    Nothing here is cached but the way from a key to its application: in a cluster that is on another node, without
+    which those who have come before can still come in.
+    """
 
     def __init__(self, store: "Store") -> None:
         self._store = store
+        self._ways: dict[bytes, bytes] = {}  # a digest never changes hands, and the record says if it still counts
 
     def create(
         self, application_id: str, name: str, settings: ApplicationSettings, secrets: tuple[Secret, ...]
@@ -182,7 +190,7 @@ class Applications:
 
     def holder(self, digest: bytes) -> KeyHolder | None:
         """Whose key has this digest; None when nobody's, or when its application is deleted."""
-        way = read(self._store.redis, "HGET", keys.API_KEYS, digest)
+        way = self._ways.get(digest) or read(self._store.redis, "HGET", keys.API_KEYS, digest)
         if way is None:
             return None
         application_id, _, key_id = way.decode().partition(" ")
@@ -195,7 +203,11 @@ class Applications:
             about, key, (seconds, micros) = pipe.execute()
         application = _application(application_id, about)
         if application is None or key is None:
+            self._ways.pop(digest, None)
             return None
+        if len(self._ways) >= WAYS_KEPT:
+            self._ways.clear()
+        self._ways[digest] = way
         return KeyHolder(application, _key_of(key_id, key), seconds * 1000 + micros // 1000)
 
     def _get_many(self, ids: list[str]) -> list[Application | None]:

@@ -5,13 +5,15 @@ again. So nothing is retried here: ``Scripts.run`` repeats what is declared idem
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.store.wire import Wire, pack
@@ -29,28 +31,55 @@ _UNAVAILABLE = (
     "TRYAGAIN",
     "NOREPLICAS",
     "BUSY",
+    "ASK",  # a slot that moves key by key: a script would find half of them
 )
 # of these redis-py takes the code out of the text
 _AWAY = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,
 )
 
 
 def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> "redis.Redis":
     """A lazy, thread-safe and fork-safe client that answers in bytes."""
-    client: redis.Redis = redis.Redis.from_url(
-        url,
-        protocol=2,
-        decode_responses=False,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=MAX_CONNECTIONS,
+    client: redis.Redis = redis.Redis.from_url(url, **_policy(timeout_s))
+    return client
+
+
+def connect_by_sentinels(
+    urls: Sequence[str], service: str, login: tuple[str | None, str | None], *, timeout_s: float = COMMAND_TIMEOUT_S
+) -> "redis.Redis":
+    """The same for whatever server the Sentinels at ``urls`` call the primary, asked for each new connection.
+
+    Login, database and TLS in the addresses are the primary's; ``login`` is that of the Sentinels.
+    """
+    given: list[dict[str, Any]] = [parse_url(url) for url in urls]  # type: ignore[no-untyped-call]
+    hosts = [(options.pop("host"), options.pop("port")) for options in given]
+    options = given[0]
+    tls = options.pop("connection_class", None) is not None
+    secured = {name: value for name, value in options.items() if name.startswith("ssl")} | (
+        {"ssl": True} if tls else {}
+    )
+    known = {"username": login[0], "password": login[1], **secured, **_policy(CONNECT_TIMEOUT_S)}
+    sentinels: Any = Sentinel(hosts, sentinel_kwargs=known)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinels.master_for(
+        service, **options, **_policy(timeout_s), **({"ssl": True} if tls else {})
     )
     return client
+
+
+def _policy(timeout_s: float) -> dict[str, Any]:
+    return {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(CONNECT_TIMEOUT_S, timeout_s),
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": MAX_CONNECTIONS,
+    }
 
 
 class Lines:

@@ -132,8 +132,11 @@ class LoopLine:
         except redis.exceptions.RedisError as error:
             self._fail(error)
             return
-        for answer in answers:
-            self._unanswered.popleft().request.switch(answer)
+        calls = [self._unanswered.popleft() for _ in answers]
+        if wire.demoted:  # whoever asks again, and those behind it, must not get this connection
+            self._fail(redis.exceptions.ReadOnlyError("the server is a replica now"))
+        for call, answer in zip(calls, answers, strict=True):
+            call.request.switch(answer)
 
     def _look(self) -> None:
         """The oldest call must not wait longer than the patience of the connection."""

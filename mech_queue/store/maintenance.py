@@ -1,6 +1,6 @@
 """What is due: read by the scheduler, moved by due_run.lua. Any number of replicas may run."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mech_queue.store import keys
 from mech_queue.store.connection import translated
@@ -29,12 +29,8 @@ class Maintenance:
         """(shard, application) pairs with something due, earliest first within a shard."""
         if now_ms is None:
             now_ms = self._store.now_ms()
-        with translated():
-            pipe = self._store.redis.pipeline(transaction=False)
-            for shard in range(keys.SHARDS):
-                pipe.zrangebyscore(keys.shard_prefix(shard) + b"next", "-inf", now_ms, 0, 200)
-            found = pipe.execute()
-        return [(shard, application.decode()) for shard, row in enumerate(found) for application in row]
+        found = self._of_all_shards("ZRANGEBYSCORE", b"next", "-inf", now_ms, "LIMIT", 0, 200)
+        return [(shard, application.decode()) for shard, row in found for application in row]
 
     def run(self, shard: int, application_id: str) -> tuple[int, list[bytes], list[tuple[str, str]]]:
         """One step for one application: (entries handled, due schedules, steps only Python can take)."""
@@ -45,13 +41,20 @@ class Maintenance:
 
     def totals(self) -> dict[str, int]:
         """Jobs per state over all applications."""
-        with translated():
-            pipe = self._store.redis.pipeline(transaction=False)
-            for shard in range(keys.SHARDS):
-                pipe.hgetall(keys.shard_prefix(shard) + b"totals")
-            rows = pipe.execute()
         totals = dict.fromkeys(STATE_LETTERS.values(), 0)
-        for row in rows:
+        for _, row in self._of_all_shards("HGETALL", b"totals"):
             for letter, number in row.items():
                 totals[STATE_LETTERS[letter.decode()]] += int(number)
         return totals
+
+    def _of_all_shards(self, command: str, name: bytes, *rest: Any) -> list[tuple[int, Any]]:
+        """(shard, answer) of those that answer: a node of a cluster that is away must not stop the others."""
+        with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for shard in range(keys.SHARDS):
+                pipe.execute_command(command, keys.shard_prefix(shard) + name, *rest)
+            answers = pipe.execute(raise_on_error=False)
+            found = [(shard, one) for shard, one in enumerate(answers) if not isinstance(one, Exception)]
+            if not found:
+                raise answers[0]
+        return found

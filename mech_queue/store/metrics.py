@@ -85,10 +85,10 @@ class Metrics:
             return http_counts.read(self._store)
 
     def memory(self) -> dict[str, int]:
-        """Bytes: ``used_memory``, and ``maxmemory`` (0: no limit of its own)."""
+        """Bytes of all nodes: ``used_memory``, and ``maxmemory`` (0: no limit of its own)."""
         with translated():
-            found = self._store.redis.info("memory")
-        return {name: int(found.get(name, 0)) for name in ("used_memory", "maxmemory")}
+            rows: list[Any] = [server.info("memory") for server in self._store.nodes.primaries()]
+        return {name: sum(int(row.get(name, 0)) for row in rows) for name in ("used_memory", "maxmemory")}
 
 
 def _queue(name: bytes, settings: list[bytes | None], counters: dict[bytes, bytes], oldest: list[bytes]) -> QueueRow:

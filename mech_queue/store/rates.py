@@ -5,8 +5,9 @@ it guards, and whoever asks has a fallback in memory.
 """
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from mech_queue.store.address import open_nodes
+from mech_queue.store.nodes import Nodes
 
 TIMEOUT_S = 0.25
 PREFIX = b"mq:rl:"
@@ -15,21 +16,13 @@ PREFIX = b"mq:rl:"
 class RateCounters:
     """Counts in the store; every method raises ``RatesUnavailable`` when it does not answer in time."""
 
-    def __init__(self, client: "redis.Redis") -> None:
-        self._client = client
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
 
     @classmethod
     def open(cls, url: str) -> "RateCounters":
         """Connects lazily. ``url`` as for the store."""
-        return cls(
-            redis.Redis.from_url(
-                url,
-                socket_timeout=TIMEOUT_S,
-                socket_connect_timeout=TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-            )
-        )
+        return cls(open_nodes(url, timeout_s=TIMEOUT_S))
 
     def take(self, key: str, amount: int, ends_at_ms: int) -> int:
         """Take ``amount`` from a window's counter; answers how much is taken in all.
@@ -38,7 +31,7 @@ class RateCounters:
         """
         name = PREFIX + key.encode()
         try:
-            with self._client.pipeline(transaction=True) as pipe:
+            with self._nodes.client.pipeline(transaction=True) as pipe:
                 pipe.incrby(name, amount)
                 pipe.pexpireat(name, ends_at_ms + 1000)
                 return int(pipe.execute()[0])
@@ -47,7 +40,7 @@ class RateCounters:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._client.close()
+        self._nodes.close()
 
 
 class RatesUnavailable(Exception):

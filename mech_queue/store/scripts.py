@@ -22,6 +22,7 @@ from mech_queue.model.job import TRANSITIONS
 from mech_queue.store import wakeups
 from mech_queue.store.connection import Lines, translated
 from mech_queue.store.keys import shard_of, shard_prefix
+from mech_queue.store.nodes import Nodes, follow
 from mech_queue.store.packing import pack
 
 if TYPE_CHECKING:
@@ -123,12 +124,10 @@ def _names(text: str) -> Counter[str]:
 class Scripts:
     """Runs entry points by their hash, so that old and new processes coexist on one store."""
 
-    def __init__(self, client: "redis.Redis", window: int = WINDOW, greenlets: "Greenlets | None" = None) -> None:
-        self._lines: Lines | LoopLine = Lines(client)
-        if greenlets is not None:
-            from mech_queue.store import loop_line  # greenlet comes with the service, not with the library
-
-            self._lines = loop_line.LoopLine(client, greenlets, self._lines)
+    def __init__(self, nodes: Nodes, window: int = WINDOW, greenlets: "Greenlets | None" = None) -> None:
+        self._nodes = nodes
+        self._greenlets = greenlets
+        self._lines: dict[redis.Redis, Lines | LoopLine] = {}
         self._window = window
         self._loaded: dict[str, tuple[str, str]] = {}
         self.clock: Callable[[], int] | None = None  # tests only: unix ms instead of the store's time
@@ -163,14 +162,18 @@ class Scripts:
         place = shard_prefix(shard_of(application_id) if shard is None else shard)
         now = self.clock() if self.clock else 0
         rest = (1, place, PROTOCOL, application_id, now, pack(args))
-        call = self._lines.call_alone if alone else self._lines.call
+
+        def call(server: "redis.Redis") -> Any:
+            lines = self._lines.get(server) or self._lines_to(server)
+            return self._evaluate(lines.call_alone if alone else lines.call, sha, text, rest)
+
         with translated():
             try:
-                answer = self._evaluate(call, sha, text, rest)
+                answer = follow(self._nodes, place, call)
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 if not idempotent:
                     raise
-                answer = self._evaluate(call, sha, text, rest)
+                answer = follow(self._nodes, place, call)
         if answer[0] == b"!":
             raise refusal(answer)
         if answer[0] and self.publish:
@@ -179,7 +182,16 @@ class Scripts:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._lines.close()
+        for lines in list(self._lines.values()):
+            lines.close()
+
+    def _lines_to(self, server: "redis.Redis") -> "Lines | LoopLine":
+        lines = Lines(server)
+        if self._greenlets is None:
+            return self._lines.setdefault(server, lines)
+        from mech_queue.store import loop_line  # greenlet comes with the service, not with the library
+
+        return self._lines.setdefault(server, loop_line.LoopLine(server, self._greenlets, lines))
 
     @staticmethod
     def _evaluate(call: Callable[..., Any], sha: str, text: str, rest: tuple[Any, ...]) -> Any:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import redis
-
 from mech_queue.model.errors import StoreStopped
 from mech_queue.store import keys
-from mech_queue.store.connection import connect, translated
+from mech_queue.store.address import open_nodes
+from mech_queue.store.connection import translated
+from mech_queue.store.nodes import Nodes
 from mech_queue.store.scripts import PROTOCOL, WINDOW, Scripts
 
 if TYPE_CHECKING:
@@ -31,25 +31,25 @@ SCHEMA = 1  # of the records; release N reads N - 1
 
 
 class Store:
-    """All nouns of the store, over one Redis client. Cheap to open, connects lazily, thread- and fork-safe."""
+    """All nouns of the store, over the servers it lives on. Cheap to open, connects lazily, thread- and fork-safe."""
 
-    def __init__(
-        self, client: "redis.Redis", url: str, window: int = WINDOW, greenlets: "Greenlets | None" = None
-    ) -> None:
-        self.redis: Any = client  # redis-py types answers as bytes | str; ours are bytes
+    def __init__(self, nodes: Nodes, url: str, window: int = WINDOW, greenlets: "Greenlets | None" = None) -> None:
+        self.nodes = nodes
+        self.redis: Any = nodes.client  # redis-py types answers as bytes | str; ours are bytes
         self.url = url
         self.greenlets = greenlets
-        self.scripts = Scripts(client, window, greenlets)
+        self.scripts = Scripts(nodes, window, greenlets)
         self.store_id: str | None = None
         self.secrets_key: str | None = None  # SECRETS_KEY; the service's processes set it at their start
 
     @classmethod
     def open(cls, url: str, *, window: int = WINDOW, greenlets: "Greenlets | None" = None) -> "Store":
-        """A store at ``redis://``, ``rediss://`` or ``unix://``.
+        """A store at an address as in ``address.py``: a server, a primary behind Sentinels, or a cluster.
 
         ``greenlets``: those of the requests that share the thread of an event loop; they share a connection too.
         """
-        return cls(connect(url), url, window, greenlets)
+        nodes = open_nodes(url, aside=greenlets.aside if greenlets is not None else None)
+        return cls(nodes, url, window, greenlets)
 
     def aside(self, function: Callable[..., T], *args: Any) -> T:
         """Call what asks the store otherwise than by a script; it holds up no other request of an event loop."""
@@ -68,12 +68,18 @@ class Store:
             seconds, micros = self.redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def _impatient(self, timeout_s: float) -> "redis.Redis":
-        found = self.__dict__.get("_ping_client")
+    def part_of(self, application_id: str) -> str:
+        """The name of the part of the store that has this application: a node of a cluster; else all is one part.
+
+        Parts fail by themselves, so trouble with one says nothing of the others.
+        """
+        return self.nodes.part_of(keys.prefix(application_id))
+
+    def _impatient(self, timeout_s: float) -> Any:
+        found = self.__dict__.get("_ping_nodes")
         if found is None or found[0] != timeout_s:
-            found = self.__dict__["_ping_client"] = (timeout_s, connect(self.url, timeout_s=timeout_s))
-        client: redis.Redis = found[1]
-        return client
+            found = self.__dict__["_ping_nodes"] = (timeout_s, open_nodes(self.url, timeout_s=timeout_s))
+        return found[1].client
 
     def greet(
         self,
@@ -123,7 +129,7 @@ class Store:
     def close(self) -> None:
         """Give the connections back."""
         self.scripts.close()
-        self.redis.close()
+        self.nodes.close()
 
     @cached_property
     def jobs(self) -> "Jobs":

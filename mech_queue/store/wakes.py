@@ -27,7 +27,7 @@ class Wakes:
     def __init__(
         self, store: "Store", heard: Callable[[str, str, bytes], None], reconnected: Callable[[], None]
     ) -> None:
-        self._pool = store.redis.connection_pool
+        self._nodes = store.nodes
         self._heard = heard
         self._reconnected = reconnected
         self._stop = threading.Event()
@@ -44,11 +44,14 @@ class Wakes:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        tries = 0
         while not self._stop.is_set():
             try:
-                with closing(Wire(self._pool)) as wire:
+                servers = self._nodes.primaries()  # any: what is called out at one node reaches all
+                with closing(Wire(servers[tries % len(servers)].connection_pool)) as wire:
                     self._listen(wire)
             except (redis.exceptions.RedisError, OSError):
+                tries += 1
                 self.listening.clear()
                 self._stop.wait(PAUSE_S)
 

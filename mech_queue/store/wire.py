@@ -25,6 +25,7 @@ class Wire:
         self._connection.connect()
         self.socket: Any = self._connection._sock
         self._reader = hiredis.Reader(replyError=redis.exceptions.ResponseError, notEnoughData=_NOTHING_YET)
+        self.demoted = False  # the server said that it is a replica
         self.patience_s = self.socket.gettimeout()
 
     @property
@@ -55,7 +56,7 @@ class Wire:
         while True:
             answer = self._reader.gets()
             if answer is not _NOTHING_YET:
-                return _of_its_kind(answer) if isinstance(answer, redis.exceptions.ResponseError) else answer
+                return self._of_its_kind(answer) if isinstance(answer, redis.exceptions.ResponseError) else answer
             try:
                 data = self.socket.recv(65536)
             except OSError as error:
@@ -79,11 +80,16 @@ class Wire:
         self._reader.feed(data)
         answers = []
         while (answer := self._reader.gets()) is not _NOTHING_YET:
-            answers.append(_of_its_kind(answer) if isinstance(answer, redis.exceptions.ResponseError) else answer)
+            answers.append(self._of_its_kind(answer) if isinstance(answer, redis.exceptions.ResponseError) else answer)
         return answers
 
     def ended(self) -> bool:
-        """Whether the server has closed it. Only while no answer is due: then nothing else can come."""
+        """Whether it is of no more use: the server has closed it, or is the primary no longer.
+
+        Only while no answer is due: then nothing else can come.
+        """
+        if self.demoted:
+            return True
         poll = select.poll()  # select() knows no descriptor above 1,023
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
@@ -91,6 +97,18 @@ class Wire:
     def close(self) -> None:
         """Close it."""
         self._connection.disconnect()
+
+    def _of_its_kind(self, answer: redis.exceptions.ResponseError) -> redis.exceptions.ResponseError:
+        """The kinds that are told by their class; the others are told by their text."""
+        code, _, rest = str(answer).partition(" ")
+        if code == "NOSCRIPT":
+            return redis.exceptions.NoScriptError(rest)
+        if code == "MOVED":
+            return redis.exceptions.MovedError(rest)
+        if code == "READONLY":
+            self.demoted = True
+            return redis.exceptions.ReadOnlyError(rest)
+        return answer
 
 
 def pack(*command: Any) -> bytes:
@@ -102,8 +120,3 @@ def pack(*command: Any) -> bytes:
 def _of_redis(error: OSError) -> redis.exceptions.RedisError:
     late = isinstance(error, TimeoutError | BlockingIOError)
     return (redis.exceptions.TimeoutError if late else redis.exceptions.ConnectionError)(str(error))
-
-
-def _of_its_kind(answer: redis.exceptions.ResponseError) -> redis.exceptions.ResponseError:
-    """The one kind that ``Scripts`` tells by its class; the others are told by their text."""
-    return redis.exceptions.NoScriptError(str(answer)) if str(answer).startswith("NOSCRIPT") else answer

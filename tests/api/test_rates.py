@@ -119,7 +119,7 @@ def test_most_requests_pay_no_round_trip(counters: RateCounters) -> None:
             taken.append(amount)
             return counters.take(key, amount, ends_at_ms)
 
-    rates = Rates(Counting(counters._client), now=lambda: NOW)
+    rates = Rates(Counting(counters._nodes), now=lambda: NOW)
     standings = [rates.hit("k", 1_000, 60_000) for _ in range(100)]
     assert taken == [10] * 10
     assert [standing.remaining for standing in standings] == list(range(999, 899, -1))

@@ -7,7 +7,7 @@ from celery import Celery
 
 import mech_queue.celery
 
-app = Celery("user", broker=os.environ["REDIS_URL"])
+app = Celery("user", broker=os.environ["BROKER_URL"])
 mech_queue.celery.install(app)
 
 

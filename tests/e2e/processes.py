@@ -27,10 +27,17 @@ class UserWorkers:
     """``http`` and ``native`` beside a service; ``start``, ``kill``, and ``close`` at the end."""
 
     def __init__(
-        self, service: Service, application: Application, folder: Path, *, store_url: str | None = None
+        self,
+        service: Service,
+        application: Application,
+        folder: Path,
+        *,
+        store_url: str | None = None,
+        broker_url: str | None = None,
     ) -> None:
         self._service = service
         self._store_url = store_url or service.environment["REDIS_URL"]
+        self._broker_url = broker_url or self._store_url
         self._application = application
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -42,11 +49,21 @@ class UserWorkers:
         else:
             queue = f"jobs.{self._application.id}.native"
             arguments = ["-m", "celery", "-A", "tests.e2e.native_app", "worker", "-P", "threads", "-c", "4"]
-            arguments += ["-Q", queue, "--without-gossip", "--without-mingle", "-l", "WARNING"]
+            arguments += [
+                "-n",
+                f"native@{self._application.id}",
+                "-Q",
+                queue,
+                "--without-gossip",
+                "--without-mingle",
+                "-l",
+                "WARNING",
+            ]
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
             "REDIS_URL": self._store_url,
+            "BROKER_URL": self._broker_url,
             "MECH_QUEUE_LEASE_SECONDS": NATIVE_LEASE_S,
             "MECH_QUEUE_RENEW_SECONDS": "1",
         }

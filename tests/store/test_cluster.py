@@ -1,4 +1,4 @@
-"""A store in cluster mode (one node with all slots): each script stays inside the slot of its shard."""
+"""A store in cluster mode: each script stays inside the slot of its shard."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,30 +12,28 @@ from mech_queue.store import Store, keys
 from mech_queue.store.deliveries import NewDelivery
 from mech_queue.store.scripts import entry_points
 from tests.store.engine import APPLICATION, Engine
-from tests.support.valkey import ValkeyServer, free_port
-from tests.support.waiting import wait_until
+from tests.support.cluster import ValkeyCluster
 
 SOME_ID = b"0123456789abcdef"
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ValkeyServer]:
-    """One node that owns every slot."""
-    server = ValkeyServer("--cluster-enabled", "yes", "--cluster-port", str(free_port())).start()
+@pytest.fixture(
+    scope="module", params=[1, pytest.param(3, marks=pytest.mark.long)], ids=["one-node", "three-primaries"]
+)
+def cluster(request: pytest.FixtureRequest) -> Iterator[ValkeyCluster]:
+    """A cluster whose nodes own every slot between them."""
+    running = ValkeyCluster(request.param)
     try:
-        with server.client() as client:
-            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-            wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 30)
-        yield server
+        yield running.start()
     finally:
-        server.close()
+        running.close()
 
 
 @pytest.fixture
-def engine(cluster: ValkeyServer) -> Iterator[Engine]:
+def engine(cluster: ValkeyCluster) -> Iterator[Engine]:
     """An application on it; wake-ups are counted, since broker lists are in other slots."""
-    store = Store.open(cluster.url())
-    store.redis.flushall()
+    cluster.flush()
+    store = Store.open(cluster.url)
     store.greet(initialise=True, counts_wakeups=True)
     yield Engine(store)
     store.close()
@@ -142,7 +140,7 @@ RAW: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def test_every_script_runs_in_its_slot(engine: Engine) -> None:
+def test_every_script_runs_in_its_slot(cluster: ValkeyCluster, engine: Engine) -> None:
     seen = record_runs(engine)
 
     use_jobs(engine)
@@ -155,4 +153,5 @@ def test_every_script_runs_in_its_slot(engine: Engine) -> None:
     engine.advance(20_000)  # its data goes
 
     assert set(entry_points()) - seen == set()
-    assert not [key for key in engine.store.redis.keys(b"*") if not key.startswith(b"mq:")], "a broker list was written"
+    written = set().union(*cluster.keys().values())
+    assert written and not [key for key in written if not key.startswith(b"mq:")], "a broker list was written"

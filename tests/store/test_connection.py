@@ -16,7 +16,7 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobRecord, JobSpec
 from mech_queue.services import jobs
 from mech_queue.store import Store
-from mech_queue.store.connection import connect
+from mech_queue.store.address import open_nodes
 from tests.support.loop import LoopThread
 from tests.support.valkey import ValkeyServer
 
@@ -180,7 +180,7 @@ def test_a_store_that_hangs_fails_every_request_in_time_and_holds_up_no_other(
 ) -> None:
     # given a store that stands still
     url = valkey_server.fresh_database()
-    store = Store(connect(url, timeout_s=0.3), url, greenlets=loop.greenlets)
+    store = Store(open_nodes(url, timeout_s=0.3), url, greenlets=loop.greenlets)
     loop.run(store.greet, True)
     job = loop.run(jobs.submit, store, APPLICATION, JobSpec("q"))
     os.kill(valkey_server.pid, signal.SIGSTOP)

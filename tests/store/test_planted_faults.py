@@ -99,7 +99,7 @@ class FaultyScripts(Scripts):
     """Scripts with one fault."""
 
     def __init__(self, store: Store, fault: Fault) -> None:
-        super().__init__(store.redis, WINDOW)
+        super().__init__(store.nodes, WINDOW)
         self._fault = fault
 
     def _script(self, name: str) -> tuple[str, str]:
