@@ -36,7 +36,7 @@ FAULTS = [
         "call('HDEL', queue.running, key) end",
     ),
     Fault(
-        "no queue is woken for a free slot of the application", "  wake_application()\n  for _, queue", "  for _, queue"
+        "no queue is woken for a free slot of the application", "  wake_application()\n  refill_queues", "  refill_queues"
     ),
     Fault(
         "nobody is woken when the rate limit frees a slot",

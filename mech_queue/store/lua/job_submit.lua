@@ -20,5 +20,5 @@ for i, spec in ipairs(args.jobs) do answers[i] = submit(spec) end
 if idempotency and answers[1][1] ~= '!' then
   call('SET', P .. 'idem:' .. idempotency[1], idempotency[2] .. answers[1][2], 'EX', 86400)
 end
-refill_touched()
+if app.max == HUGE then refill_queues() else refill_touched() end    -- without a limit nobody waits for a slot
 return commit(answers)

@@ -23,16 +23,17 @@ local function int(n) return string.format('%.0f', n) end
 local function seq8(n) return struct.pack('>I8', n) end
 local function from_seq8(s) return struct.unpack('>I8', s) end
 
-local app = {}
+local app, app_counts = {}, {}
 do
-  local v = call('HMGET', P .. 'app', 'clock', 'max', 'active', 'held', 'subscribed', 'max_waiting', 'nw', 'nd')
+  local v = call('HMGET', P .. 'app', 'clock', 'max', 'held', 'subscribed', 'max_waiting', 'active', 'nw', 'nd', 'na', 'nc', 'nf', 'nx')
   app.clock = tonumber(v[1] or 0)
   app.max = tonumber(v[2] or nil) or HUGE
-  app.active = tonumber(v[3] or 0)
-  app.held = tonumber(v[4] or 0)
-  app.subscribed = tonumber(v[5] or 0)
-  app.max_waiting = tonumber(v[6] or nil) or HUGE
-  app.backlog = tonumber(v[7] or 0) + tonumber(v[8] or 0)
+  app.held = tonumber(v[3] or 0)
+  app.subscribed = tonumber(v[4] or 0)
+  app.max_waiting = tonumber(v[5] or nil) or HUGE
+  app_counts = {active = v[6] or 0, nw = v[7] or 0, nd = v[8] or 0, na = v[9] or 0, nc = v[10] or 0, nf = v[11] or 0, nx = v[12] or 0}
+  app.active = tonumber(app_counts.active)
+  app.backlog = app_counts.nw + app_counts.nd
 end
 local now = tonumber(ARGV[3])
 if now == 0 then
@@ -61,13 +62,32 @@ local function due_at(key, score, member)
 end
 
 local pushed = {}
--- last step of every script that changed something: the clock and the counters
-local function commit(result)
-  call('HSET', P .. 'app', 'clock', int(app.clock))
-  for key, fields in pairs(deltas) do
+local function added(set, fields, counts)
+  for field, by in pairs(fields) do
+    set[#set + 1] = field
+    set[#set + 1] = int((counts[field] or 0) + by)
+  end
+  return set
+end
+
+local function add_counters(key, fields)
+  local names, counts = {}, {}
+  for field in pairs(fields) do names[#names + 1] = field end
+  if #names < 3 then
     for field, by in pairs(fields) do
       if by ~= 0 then call('HINCRBY', key, field, int(by)) end
     end
+    return
   end
+  for i, value in ipairs(call('HMGET', key, unpack(names))) do counts[names[i]] = value or 0 end
+  call('HSET', key, unpack(added({}, fields, counts)))
+end
+
+-- last step of every script that changed something: the clock and the counters
+local function commit(result)
+  local own = deltas[P .. 'app'] or {}
+  deltas[P .. 'app'] = nil
+  call('HSET', P .. 'app', unpack(added({'clock', int(app.clock)}, own, app_counts)))
+  for key, fields in pairs(deltas) do add_counters(key, fields) end
   return {#pushed > 0 and pushed or 0, result}
 end

@@ -268,8 +268,9 @@ local function forget_conflict(job)
   if n <= 1 then job:set('g', false) else job:set('g', int(n - 1) .. ':' .. int(till)) end
 end
 
-local function index(job, command)
-  local entries = {}
+-- `entries`: others that go the same way
+local function index(job, command, entries)
+  entries = entries or {}
   local function add(entry)
     if command == 'ZADD' then entries[#entries + 1] = 0 end
     entries[#entries + 1] = entry

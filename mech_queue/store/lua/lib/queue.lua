@@ -264,9 +264,13 @@ local function repair(queue)
   refill_hoarded(queue, head, call('LLEN', list))
 end
 
+local function refill_queues()
+  for _, queue in pairs(queues) do refill(queue) end
+  ask_elsewhere()
+end
+
 -- before the own refills: the queue that waits longest for the application comes first
 local function refill_touched()
   wake_application()
-  for _, queue in pairs(queues) do refill(queue) end
-  ask_elsewhere()
+  refill_queues()
 end

@@ -71,9 +71,9 @@ local function submit(spec)
   if spec.hk and spec.hk > 0 then job:set('hk', spec.hk) end
   call('SET', P .. 'd:' .. spec.id, spec.blob)
   call('ZADD', P .. 'all', int(seq), spec.id)
-  call('ZADD', P .. 'ix', 0, 's' .. state .. spec.q .. '\0' .. job.n)
-  if job.t then call('ZADD', P .. 'ix', 0, 't' .. job.t .. '\0' .. job.n) end
-  index(job, 'ZADD')
+  local entries = {0, 's' .. state .. spec.q .. '\0' .. job.n}
+  if job.t then entries[3], entries[4] = 0, 't' .. job.t .. '\0' .. job.n end
+  index(job, 'ZADD', entries)
   tally(queue, state, 1)
   sample(queue)
   measure(queue, 'submitted', 1)
