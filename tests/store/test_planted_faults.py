@@ -36,7 +36,9 @@ FAULTS = [
         "call('HDEL', queue.running, key) end",
     ),
     Fault(
-        "no queue is woken for a free slot of the application", "  wake_application()\n  refill_queues", "  refill_queues"
+        "no queue is woken for a free slot of the application",
+        "  wake_application()\n  refill_queues",
+        "  refill_queues",
     ),
     Fault(
         "nobody is woken when the rate limit frees a slot",
