@@ -5,8 +5,8 @@ it; both add ``common_headers``.
 """
 
 import math
+import random
 import re
-import secrets
 from typing import Any, NamedTuple
 
 import msgspec
@@ -57,7 +57,7 @@ def request_id_of(environ: dict[str, Any]) -> str:
     given = environ.get("HTTP_X_REQUEST_ID")
     if given and SANE_REQUEST_ID.fullmatch(given):
         return str(given)
-    return secrets.token_hex(12)
+    return f"{random.getrandbits(96):024x}"  # tells requests apart, guards nothing
 
 
 def cors_headers(origins: tuple[str, ...], environ: dict[str, Any]) -> Headers:
