@@ -40,12 +40,18 @@ local function parents_of(spec, queue)
   return awaited, broken
 end
 
+-- not a call that is repeated after its answer was lost: that job was taken
+local function refuse_new(spec, code, sentence)
+  if call('EXISTS', P .. 'j:' .. spec.id) == 1 then return {0, spec.id} end
+  return refuse(code, sentence)
+end
+
 local function submit(spec)
-  if call('EXISTS', P .. 'j:' .. spec.id) == 1 then return {0, spec.id} end     -- the same call, repeated
   local queue = queue_load(spec.q)
-  if queue.draining then return refuse('QUEUE_DRAINING', 'The queue takes no new jobs: it is being drained.') end
+  if queue.draining then return refuse_new(spec, 'QUEUE_DRAINING', 'The queue takes no new jobs: it is being drained.') end
   if spec.dedupe then
     local id, first = duplicate_of(spec)
+    if id == spec.id then return {0, id} end
     if id then
       if first and spec.debounce and (first.s == 'w' or first.s == 'd') then
         debounce(first, spec, queue_load(first.q))
@@ -55,10 +61,14 @@ local function submit(spec)
     end
   end
   if app.backlog >= app.max_waiting then
-    return refuse('QUEUE_FULL', 'The application has ' .. int(app.backlog) .. ' jobs waiting, as many as its maxWaiting allows; try again later.')
+    return refuse_new(spec, 'QUEUE_FULL', 'The application has ' .. int(app.backlog) .. ' jobs waiting, as many as its maxWaiting allows; try again later.')
   end
+  if not call('SET', P .. 'd:' .. spec.id, spec.blob, 'NX') then return {0, spec.id} end     -- the same call, repeated
   local awaited, broken = parents_of(spec, queue)
-  if not awaited then return refuse('INVALID', 'options.dependsOn names a job that does not exist.') end
+  if not awaited then
+    call('DEL', P .. 'd:' .. spec.id)
+    return refuse('INVALID', 'options.dependsOn names a job that does not exist.')
+  end
   queue_create(queue)
   local seq = tick()
   local job = setmetatable({id = spec.id, changed = {}}, Job)
@@ -69,7 +79,6 @@ local function submit(spec)
   if spec.p and spec.p ~= 0 then job:set('p', spec.p) end
   for _, field in ipairs({'k', 't', 'o', 'i'}) do if spec[field] then job:set(field, spec[field]) end end
   if spec.hk and spec.hk > 0 then job:set('hk', spec.hk) end
-  call('SET', P .. 'd:' .. spec.id, spec.blob)
   call('ZADD', P .. 'all', int(seq), spec.id)
   local entries = {0, 's' .. state .. spec.q .. '\0' .. job.n}
   if job.t then entries[3], entries[4] = 0, 't' .. job.t .. '\0' .. job.n end
