@@ -60,7 +60,7 @@ class Greenlets:
         return getcurrent().parent is self._main
 
     def pause(self) -> Any:
-        """Give way until ``resume``; what it was given. Only in a request."""
+        """Give way until somebody switches to the request; what it was given by that. Only in a request."""
         return self._main.switch()
 
     def aside(self, function: Callable[..., T], *args: Any) -> T:
