@@ -6,6 +6,7 @@ check and the Host header are those of the name.
 """
 
 import contextlib
+import http.client
 import socket
 import threading
 import time
@@ -163,9 +164,18 @@ def _attempt() -> Attempt:
     return attempt
 
 
+class _Response(http.client.HTTPResponse):
+    """Reads on behind answers that only inform (102 to 199), where http.client knows only 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, 100 if 102 <= status <= 199 else status, reason
+
+
 class _Guarded:
     """Opens through the guard, and shows every connection in use to the deadline."""
 
+    response_class: Any = _Response
     _served = False
 
     def _new_conn(self) -> socket.socket:

@@ -107,8 +107,9 @@ def test_a_drip_ends_at_the_total_deadline(sender: Sender, behave: Behaviour) ->
     assert 400 <= outcome.duration_ms <= 1000
 
 
-def test_endless_100_continue_at_full_speed_ends_too(sender: Sender) -> None:
-    assert meet(sender, repeats(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 200, 0)).error_code is ErrorCode.TIMEOUT
+@pytest.mark.parametrize("status", [b"100", b"102", b"199"])
+def test_endless_information_at_full_speed_ends_too(sender: Sender, status: bytes) -> None:
+    assert meet(sender, repeats(b"", b"HTTP/1.1 %s x\r\n\r\n" % status * 200, 0)).error_code is ErrorCode.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,7 @@ def test_nonsense_is_a_recorded_failure(sender: Sender, answer: bytes, code: Err
         (b"HTTP/1.1 200 \xff\xfe\r\nX-\xe9: \xe9\xff\r\nContent-Length: 2\r\n\r\n\xff\xfe", b"\xff\xfe"),
         (b"HTTP/1.1 200 OK\r\nbad header\r\nContent-Length: 2\r\n\r\nok", None),
         (b"HTTP/1.0 200 OK\r\n\r\nold", b"old"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nx", b"x"),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=none\r\n\r\nx", b"x"),
         (b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Domain=.com\r\nSet-Cookie: \x01\r\n\r\nx", b"x"),
     ],
