@@ -20,7 +20,7 @@ from tests.support import Receiver, wait_until
 from tests.support.service import ROLES, Service
 
 QUEUES = ("http", "native")
-KILLED = (*ROLES, *QUEUES)
+KILLED = (*ROLES, *QUEUES, "store")
 KILLS = int(os.environ.get("KILLS", len(KILLED)))
 BETWEEN_KILLS_S = (0.5, 2.5)
 """At random, so that a kill meets a process anywhere between its start and full load."""
@@ -87,10 +87,14 @@ def kill_and_start(service: Service, workers: UserWorkers, name: str) -> None:
         workers.kill(name)
         workers.start(name)
         return
+    if name == "store":
+        service.store.kill()
+        service.store.start()
+        return
     service.kill_role(name)
     service.start_role(name)
     if name == "api":
-        wait_until(service.healthy, 60)
+        service.wait_until_healthy(60)
 
 
 def all_jobs(client: Client) -> list[Job]:

@@ -87,11 +87,15 @@ class Service:
         for role in self.roles:
             self.start_role(role)
         if "api" in self.roles:
-            try:
-                wait_until(self.healthy, 30, "a healthy API")
-            except AssertionError as error:
-                raise AssertionError(f"{error}; its log:\n{self.log('api')}") from None
+            self.wait_until_healthy()
         return self
+
+    def wait_until_healthy(self, deadline_s: float = 30) -> None:
+        """Wait for the API; fails with its log."""
+        try:
+            wait_until(self.healthy, deadline_s, "a healthy API")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its log:\n{self.log('api')}") from None
 
     def start_role(self, role: str, **environment: str) -> None:
         """Start one role (again); several processes of a role need names such as ``api.2``."""
