@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mech_queue.model.errors import Code, Refusal
+from mech_queue.model.job import State
 from mech_queue.model.queue import QueueRecord
 from mech_queue.store import Store
 
 SEEN_MS = 60_000  # a worker counts as there when it asked within this time
 MINUTE_MS = 60_000
+TRIMMED = {f"keep_{state.value}_n": state.letter for state in (State.COMPLETED, State.FAILED, State.CANCELLED)}
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ def change(store: Store, application_id: str, queue: str, patch: dict[str, Any])
     set_fields = {name: _text(value) for name, value in patch.items() if value is not None and value is not False}
     clear = [name for name, value in patch.items() if value is None or value is False]
     steps = ["k"] if "per_key" in patch else []
+    steps += ["n" + letter for name, letter in TRIMMED.items() if patch.get(name) is not None]
     store.queues.change(application_id, queue, set_fields=set_fields, clear=clear, steps=steps)
     return get(store, application_id, queue)
 

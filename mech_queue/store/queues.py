@@ -51,7 +51,8 @@ class Queues:
         clear: list[str] | None = None,
         steps: list[str] | None = None,
     ) -> None:
-        """Set or clear settings (creates the queue) and file steps: ``k`` regroup keys, ``p`` purge."""
+        """Set or clear settings (creates the queue) and file steps: ``k`` regroup keys, ``p`` purge,
+        ``n`` and the letter of a state: remove ended jobs beyond the count that is kept."""
         args = {"queue": name, "set": set_fields or {}, "clear": clear or [], "steps": steps or []}
         self._store.scripts.run("queue_change", application_id, args, idempotent=True)
 

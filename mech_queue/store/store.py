@@ -118,8 +118,10 @@ class Store:
         mapping: dict[str, Any] = {"protocol_min": PROTOCOL, "protocol_max": PROTOCOL, **defaults}
         if counts_wakeups is not None:
             mapping["wakeups"] = "count" if counts_wakeups else "push"
+        pipe = self.redis.pipeline(transaction=False)
         for shard in range(keys.SHARDS):
-            self.redis.hset(keys.shard_prefix(shard) + b"meta", mapping=mapping)
+            pipe.hset(keys.shard_prefix(shard) + b"meta", mapping=mapping)
+        pipe.execute()
 
     def counts_wakeups(self) -> bool:
         """Whether another broker than this store carries the wake-ups; the service's scheduler says so."""

@@ -9,6 +9,7 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.ids import job_id_text
 from mech_queue.model.job import ClaimedJob, JobSpec, Report, State
 from mech_queue.store import Store, keys
+from mech_queue.store.connection import Lines
 from tests.store.engine import APPLICATION, Engine
 from tests.store.model import KEEP_MS, STARTED_LEASE_MS, Model, ModelJob
 from tests.store.sameness import Sameness, key_field
@@ -17,12 +18,18 @@ WINDOW = 3
 NAMES = ["A", "B", "C"]
 LEASE_MS = 5_000
 CHAIN = 20  # jobs that one wake-up may serve
+TAKE = """#!lua
+local taken = {}
+for at, list in ipairs(KEYS) do taken[at] = redis.call('RPOP', list) and 1 or 0 end
+return taken
+"""
 
 
 class Hands(RuleBasedStateMachine):
     """One application, its model, and the hands of clients, workers and the scheduler."""
 
     store: Store
+    line: Lines  # to the same store, for looks and hands that are no script's
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,14 +38,14 @@ class Hands(RuleBasedStateMachine):
         self.store.greet(initialise=True)
         self.engine = Engine(self.store)
         self.model = Model(NAMES)
-        self.sameness = Sameness(self.engine, self.model, WINDOW)
+        self.sameness = Sameness(self.engine, self.line, self.model, WINDOW)
         self.in_hand: Counter[str] = Counter()
         self.doubled: Counter[str] = Counter()
         self.lost: set[str] = set()
         self.stale: set[str] = set()
         self.submitted = 0
         self.version = 1
-        self.sound = True
+        self.sound, self.drains = True, False
         self.store.redis.hset(self.engine.prefix + b"about", "version", self.version)
         seconds = KEEP_MS // 1_000
         self.engine.settings(keep_completed_s=seconds, keep_failed_s=seconds, keep_cancelled_s=seconds)
@@ -89,11 +96,11 @@ class Hands(RuleBasedStateMachine):
         assert [(answer.job_id, answer.deduplicated) for answer in answers if not isinstance(answer, Refusal)] == [
             (job_id_text(job.id), False) for job in model_jobs
         ]
-        sequences = self.store.redis.zmscore(self.engine.prefix + b"all", [job.id for job in model_jobs])
+        sequences = self.line.call("ZMSCORE", self.engine.prefix + b"all", *[job.id for job in model_jobs])
         before = max([0, *(job.sequence for job in self.model.jobs.values())])
-        for job, sequence in zip(model_jobs, sequences, strict=True):
+        for job, sequence in zip(model_jobs, map(int, sequences), strict=True):
             assert sequence > before, "sequences must rise"
-            job.sequence = before = int(sequence)
+            job.sequence = before = sequence
             self.model.jobs[job.id] = job
             if job.state == "w":
                 self.model.enqueue(job)
@@ -128,10 +135,15 @@ class Hands(RuleBasedStateMachine):
                 break
 
     def _take_wake_up(self, queue: str) -> bool:
-        taken = self.store.redis.rpop(keys.broker_list(APPLICATION, queue)) is not None
-        if taken and self.doubled[queue] > self.engine.wake_ups(queue):
-            self.doubled[queue] = self.engine.wake_ups(queue)
+        taken = self.line.call("RPOP", keys.broker_list(APPLICATION, queue)) is not None
+        if taken and self.doubled[queue]:
+            self.doubled[queue] = min(self.doubled[queue], self.engine.wake_ups(queue))
         return taken
+
+    def _take_wake_ups(self) -> list[str]:
+        """One of each queue that has any."""
+        taken = self.line.call("EVAL", TAKE, len(NAMES), *(keys.broker_list(APPLICATION, name) for name in NAMES))
+        return [name for name, one in zip(NAMES, taken, strict=True) if one]
 
     def _native(self, queue: str) -> None:
         if self.in_hand[queue]:
@@ -169,7 +181,7 @@ class Hands(RuleBasedStateMachine):
             if job.state == "w":
                 fresh = answer.lease_token or "ended"  # an ending that starts implicitly tells no token
                 if not answer.lease_token:
-                    left = self.store.redis.hget(self.engine.prefix + b"j:" + job.id, "l")
+                    left = self.line.call("HGET", self.engine.prefix + b"j:" + job.id, "l")
                     fresh = left.decode() if left else "none"
                 self.model.begin(job, fresh, STARTED_LEASE_MS, now, by="report")
             self._apply(job, kind, token, delay, retry)
@@ -213,6 +225,13 @@ class Hands(RuleBasedStateMachine):
         return job if job.state in allowed else None
 
     # -- limits ------------------------------------------------------------------------------
+
+    def _limits(self, queue: str, concurrency: int | None, per_key: int | None, rate: tuple[int, int] | None) -> None:
+        """All at once, in the beginning."""
+        settings = self.model.queues[queue]
+        settings.concurrency, settings.per_key, settings.rate = concurrency, per_key, rate
+        rate_max, rate_per = rate or (None, None)
+        self.engine.queue(queue, concurrency=concurrency, per_key=per_key, rate_max=rate_max, rate_per=rate_per)
 
     def _concurrency(self, queue: str, limit: int | None) -> None:
         self.model.queues[queue].concurrency = limit
@@ -263,8 +282,8 @@ class Hands(RuleBasedStateMachine):
         self.sound = True
 
     def teardown(self) -> None:
-        """All workers die with what they hold; one native worker per queue must drain everything."""
-        if not self.sound or not self.model.jobs:
+        """In some sequences all workers die with what they hold, and one native worker per queue must drain everything."""
+        if not self.drains or not self.sound or not self.model.jobs:
             return
         self.in_hand.clear()
         self.lost.update(NAMES)
@@ -275,16 +294,11 @@ class Hands(RuleBasedStateMachine):
         for _ in range(400):
             self._complete_all()
             self._advance(1_100)
-            worked = True
-            while worked:
-                worked = False
-                for name in NAMES:
-                    if self._take_wake_up(name):
-                        worked = True
-                        self.sameness.look_at_held()
-                        self._claim([name], CHAIN, "native")
-                        self._complete_all()
-            self.sameness.look_at_held()
+            while woken := self._take_wake_ups():
+                for name in woken:
+                    self.sameness.look_at_held()
+                    self._claim([name], CHAIN, "native")
+                self._complete_all()
             if not self.model.of("wda"):
                 self.sameness.check(self.in_hand, self.doubled, self.lost, self.stale)
                 return

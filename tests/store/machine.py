@@ -9,9 +9,10 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.ids import job_id_text
 from mech_queue.model.job import JobSpec
 from mech_queue.store import Store, keys
+from mech_queue.store.connection import Lines
 from tests.store.engine import APPLICATION
 from tests.store.hands import NAMES
-from tests.store.model import ENDED, STARTED_LEASE_MS
+from tests.store.model import ENDED, STARTED_LEASE_MS, ModelJob
 from tests.store.options import Options, places, queue_names, step
 from tests.store.sameness import KEYS
 
@@ -44,18 +45,17 @@ class Machine(Options):
     @initialize(
         most=maxima,
         limits=st.lists(st.tuples(concurrencies, key_limits, rates, st.integers(0, 12)), min_size=3, max_size=3),
+        drains=st.sampled_from([True, False, False]),
     )
-    def begin(self, most: int | None, limits: list[Any]) -> None:
+    def begin(self, most: int | None, limits: list[Any], drains: bool) -> None:
         """Start with limits and some jobs: else most sequences are over before a limit is met."""
-        self.sound = False
+        self.sound, self.drains = False, drains
         self._application_max(most)
         for name, (concurrency, per_key, rate, jobs) in zip(NAMES, limits, strict=True):
-            self._concurrency(name, concurrency)
-            self._per_key(name, per_key)
-            self._rate(name, rate)
+            self._limits(name, concurrency, per_key, rate)
             if jobs:
-                self._submit([(name, ("", *KEYS)[i % 4], i % 2, 0, 2, 1, i % 4 // 3 * 2_000) for i in range(jobs)])
-                self._submit([(name, "", 9, 0, 1, 1, 0, 6_000)])
+                plain = [(name, ("", *KEYS)[i % 4], i % 2, 0, 2, 1, i % 4 // 3 * 2_000, 0) for i in range(jobs)]
+                self._submit([*plain, (name, "", 9, 0, 1, 1, 0, 6_000)])
                 self._submit_once(name, "", lasts=name == "B")
                 self._submit_child(name, list(self.model.jobs)[-2:])
 
@@ -127,9 +127,15 @@ class Machine(Options):
 
     @step(place=places, states=st.sampled_from(["w", "wdacfx"]))
     def put_started(self, place: int, states: str) -> None:
-        job = self._pick(place, states)
-        if job is None:
-            return
+        if job := self._pick(place, states):
+            self._put_started(job)
+
+    @step(place=places)
+    def put_started_where_the_key_is_full(self, place: int) -> None:
+        if blocked := [job for job in self.model.of("w") if self.model.room(job.queue, job.key) <= 0]:
+            self._put_started(blocked[place % len(blocked)])
+
+    def _put_started(self, job: ModelJob) -> None:
         held, queue = self.sameness.held, self.model.queues[job.queue]
         code = {"a": Code.JOB_TAKEN, "d": Code.NOT_DUE, "x": Code.JOB_CANCELLED, "w": None}.get(
             job.state, Code.JOB_ENDED
@@ -312,4 +318,4 @@ class Machine(Options):
 
 def machine_on(store: Store) -> type[Machine]:
     """The machine against this store, whose database it empties before each sequence."""
-    return type("Machine", (Machine,), {"store": store})
+    return type("Machine", (Machine,), {"store": store, "line": Lines(store.redis)})

@@ -104,7 +104,7 @@ class Model:
         return [
             job
             for job in self.jobs.values()
-            if job.state in state and queue in (None, job.queue) and key in (None, job.key)
+            if job.state in state and (queue is None or job.queue == queue) and (key is None or job.key == key)
         ]
 
     def room(self, queue: str, key: str) -> int:

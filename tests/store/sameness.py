@@ -7,6 +7,7 @@ from typing import Any
 from mech_queue.model.event import BY_LETTER
 from mech_queue.model.metadata import fields_hash
 from mech_queue.store import keys
+from mech_queue.store.connection import Lines
 from mech_queue.store.jobs import digest
 from tests.store.engine import Engine
 from tests.store.model import ENDED, Model, ModelJob, ModelQueue
@@ -65,8 +66,8 @@ def scores(flat: list[bytes]) -> dict[bytes, int]:
 class Sameness:
     """Reads everything of one application in one round trip and holds it against the model."""
 
-    def __init__(self, engine: Engine, model: Model, window: int) -> None:
-        self.engine, self.model, self.window = engine, model, window
+    def __init__(self, engine: Engine, line: Lines, model: Model, window: int) -> None:
+        self.engine, self.line, self.model, self.window = engine, line, model, window
         self.names = list(model.queues)
         self.named = [part for name in self.names for part in (name, digest(f"{name}\0{DEDUPE}"))]
         self.held: set[str] = set()  # queues with a slot of the application reserved, at the last look
@@ -81,9 +82,7 @@ class Sameness:
         whose ring may still show keys that a lowered limit blocks.
         """
         place, arguments = keys.shard_prefix(self.engine.shard), [self.engine.application_id, self.last_event]
-        rows = self.engine.store.redis.execute_command(
-            "EVAL_RO", LOOK, 1, place, *arguments, self.engine.list_prefix, *self.named
-        )
+        rows = self.line.call("EVAL_RO", LOOK, 1, place, *arguments, self.engine.list_prefix, *self.named)
         everything, active, due, ends, held = (scores(row) for row in rows[:5])
         index, app, totals, following, events = rows[5:10]
         self._records(everything, active, due, ends, index)
@@ -105,8 +104,9 @@ class Sameness:
 
     def look_at_held(self) -> None:
         """Only see which queues have a slot reserved; ``check`` does so too."""
-        found = self.engine.store.redis.zrange(self.engine.prefix + b"res", 0, -1)
-        self.held = {name.decode() for name in found}
+        if self.model.max is not None:
+            found = self.line.call("ZRANGE", self.engine.prefix + b"res", 0, -1)
+            self.held = {name.decode() for name in found}
 
     def _records(
         self,

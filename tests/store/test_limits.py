@@ -2,7 +2,7 @@
 
 from mech_queue.model.errors import Refusal
 from mech_queue.model.job import JobSpec, Report
-from mech_queue.services import jobs, queues
+from mech_queue.services import explaining, jobs, queues
 from tests.store.engine import APPLICATION, START_MS, Engine
 
 
@@ -47,6 +47,24 @@ def test_the_log_of_a_large_rate_limit_stays_short_and_no_window_exceeds_it(engi
     assert claim_one(engine, "mail") is None
     engine.now = last + 1_000_000 + 1_000
     assert len(jobs.claim(engine.store, APPLICATION, ["mail"], limit=100).jobs) == 11
+
+
+def test_a_slot_held_for_its_own_queue_keeps_no_job_from_running(engine: Engine) -> None:
+    engine.settings(max=1)
+    running = engine.submit("busy")
+    assert claim_one(engine, "busy") == running
+    waits, other = engine.submit("patient"), engine.submit("busy")
+    assert "APPLICATION_LIMIT" in why(engine, waits)
+
+    jobs.report(engine.store, APPLICATION, Report(running, "complete", lease_token=lease_of(engine, running)))
+
+    assert "APPLICATION_LIMIT" not in why(engine, waits)
+    assert "APPLICATION_LIMIT" in why(engine, other)
+
+
+def why(engine: Engine, job_id: str) -> list[str]:
+    """The codes of what keeps a job from running."""
+    return [reason.code for reason in explaining.explain(engine.store, APPLICATION, job_id).reasons]
 
 
 def test_a_key_keeps_its_turn_when_its_only_job_changes_priority(engine: Engine) -> None:

@@ -18,6 +18,17 @@ def state(engine: Engine, job_id: str) -> State | None:
     return found.state if found else None
 
 
+def test_a_refused_child_leaves_nothing_behind(engine: Engine) -> None:
+    parent, gone = engine.submit(), engine.submit()
+    jobs.delete(engine.store, APPLICATION, gone)
+    before = engine.dump()
+
+    (answer,) = jobs.submit_many(engine.store, APPLICATION, [JobSpec("mail", depends_on=(parent, gone))])
+
+    assert isinstance(answer, Refusal) and answer.code is Code.INVALID
+    assert engine.dump() == before
+
+
 def test_a_job_waits_for_all_of_its_parents(engine: Engine) -> None:
     first, second = engine.submit(), engine.submit()
     child = engine.submit(depends_on=(first, second))

@@ -11,6 +11,7 @@ if job.s == 'w' then
   local keys_ahead = turn and call('ZRANK', queue.ring, turn .. job.k)      -- none when the key is at its limit
   if keys_ahead then ahead = ahead + keys_ahead end
 end
+local held = app.held - (call('ZSCORE', P .. 'res', queue.name) and 1 or 0)  -- for other queues
 local function known(n) return n and n ~= HUGE and int(n) or '' end
 -- the sliding log, read without pruning it
 local rate, frees = 0, ''
@@ -26,5 +27,5 @@ end
 return {0, {'state', job.s, 'now', int(now), 'paused', queue.paused and '1' or '', 'queue_active', int(queue.active),
   'queue_limit', known(queue.concurrency), 'rate_used', int(rate), 'rate_max', known(queue.rate_max), 'rate_frees', frees,
   'key', job.k or '', 'key_active', int(job.k and key_running(queue, job.k) or 0), 'key_limit', known(key_limit(queue, job.k or '')),
-  'application_active', int(app.active), 'application_limit', known(app.max), 'held', int(app.held),
+  'application_active', int(app.active), 'application_limit', known(app.max), 'held', int(held),
   'run_at', job.tr or '', 'parents', job.pc or '', 'seen', int(queue.seen), 'ahead', ahead and int(ahead) or ''}}

@@ -26,15 +26,17 @@ local function debounce(job, spec, queue)
   end
 end
 
-local function parents_of(spec, queue)
-  local awaited, broken = 0, false
-  for _, parent in ipairs(spec.parents or {}) do
-    local job = job_load(parent)
-    if not job then return nil end
+local function parents_of(spec)
+  local awaited, broken, parents = 0, false, {}
+  for at, parent in ipairs(spec.parents or {}) do
+    parents[at] = job_load(parent)
+    if not parents[at] then return nil end                       -- before anything is written
+  end
+  for _, job in ipairs(parents) do
     if job.s == 'f' or job.s == 'x' then
       broken = broken or spec.on_parent ~= 'run'
     elseif job.s ~= 'c' then
-      awaited = awaited + call('SADD', P .. 'children:' .. parent, spec.id)     -- a parent named twice counts once
+      awaited = awaited + call('SADD', P .. 'children:' .. job.id, spec.id)     -- a parent named twice counts once
     end
   end
   return awaited, broken
@@ -64,7 +66,7 @@ local function submit(spec)
     return refuse_new(spec, 'QUEUE_FULL', 'The application has ' .. int(app.backlog) .. ' jobs waiting, as many as its maxWaiting allows; try again later.')
   end
   if not call('SET', P .. 'd:' .. spec.id, spec.blob, 'NX') then return {0, spec.id} end     -- the same call, repeated
-  local awaited, broken = parents_of(spec, queue)
+  local awaited, broken = parents_of(spec)
   if not awaited then
     call('DEL', P .. 'd:' .. spec.id)
     return refuse('INVALID', 'options.dependsOn names a job that does not exist.')
