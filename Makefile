@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run docs test check format lint types imports containers pytest cluster fuzz kills reseal lock clean
+.PHONY: help run docs test check format lint types imports containers pytest cluster fuzz kills machine reseal lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fuzz: $(VENV)/.dev ## 10,000 random requests, and each border of each schema, ag
 
 kills: $(VENV)/.dev ## 200 kill -9, of one process after the other, while jobs are submitted; an exact count at the end
 	KILLS=200 $(BIN)/python -m pytest -n 0 -rP tests/e2e/test_kill.py -k while_everything_is_killed
+
+machine: $(VENV)/.dev ## the engine's model-based machine, 5,000 new sequences, and that it notices each planted fault
+	MACHINE_EXAMPLES=5000 $(BIN)/python -m pytest -n 2 tests/store/test_machine.py tests/store/test_planted_faults.py
 
 lock: $(VENV)/.dev ## choose exact versions anew (requirements*.lock)
 	$(BIN)/uv pip compile --quiet --upgrade $(COMPILE) -o requirements.lock

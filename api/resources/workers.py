@@ -24,7 +24,7 @@ class Workers(Resource):
     @blp.doc(**PAGING)
     @blp.response(200, WorkersAnswerSchema())
     def get(self) -> Response:
-        """List workers that asked for work within the last five minutes, or hold jobs"""
+        """List workers that asked or waited for work within the last five minutes, or hold jobs"""
         seen = workers.list_(store(), application_id())
         page, cursor = page_of(query(), seen, lambda worker: worker.id)
         listed = [

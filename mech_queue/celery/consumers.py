@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery.utils.log import get_logger
 
 from mech_queue.celery.broker import is_amqp, wakeup_queue
-from mech_queue.celery.held import Place
+from mech_queue.celery.held import WAKE_UP_PREFIX, Place
 from mech_queue.services import applications, queues
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = get_logger("mech_queue")
 
-WAKE_UP_PREFIX = "jobs."
 REFUSED_LOOK_S = 1.0
 APPLICATIONS_PER_PAGE = 100
 MASTER = "master"
@@ -119,8 +118,12 @@ class Consumers:
         self._consumer.add_task_queue(name)
 
     def _cancel_all(self) -> None:
-        consumer = self._consumer.task_consumer
-        for queue in list(consumer.queues if consumer is not None else ()):
-            name = str(getattr(queue, "name", queue))
-            if name.startswith(WAKE_UP_PREFIX):
-                self._consumer.cancel_task_queue(name)
+        for place in consumed(self._consumer):
+            self._consumer.cancel_task_queue(place.broker_queue)
+
+
+def consumed(consumer: Any) -> list[Place]:
+    """The places whose wake-ups reach this worker now."""
+    tasks = consumer.task_consumer
+    names = [str(getattr(queue, "name", queue)) for queue in list(tasks.queues if tasks is not None else ())]
+    return [place for place in map(Place.of, names) if place is not None]

@@ -10,6 +10,8 @@ from typing import Any
 
 from mech_queue.model.job import ClaimedJob, State
 
+WAKE_UP_PREFIX = "jobs."
+
 REQUEST_KEY = "mech_queue"
 """Key in Celery's request; absent for ordinary ``.delay()`` calls."""
 
@@ -24,7 +26,13 @@ class Place:
     @property
     def broker_queue(self) -> str:
         """The Celery queue of its wake-ups."""
-        return f"jobs.{self.application_id}.{self.queue}"
+        return f"{WAKE_UP_PREFIX}{self.application_id}.{self.queue}"
+
+    @classmethod
+    def of(cls, broker_queue: str) -> "Place | None":
+        """The place that a Celery queue stands for; None for one without wake-ups."""
+        application_id, _, queue = broker_queue.removeprefix(WAKE_UP_PREFIX).partition(".")
+        return cls(application_id, queue) if broker_queue.startswith(WAKE_UP_PREFIX) and queue else None
 
 
 @dataclass(slots=True)

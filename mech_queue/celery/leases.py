@@ -10,12 +10,14 @@ import signal
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 
+from mech_queue.celery.held import Place
 from mech_queue.model.errors import StoreStopped
-from mech_queue.services import jobs
+from mech_queue.services import jobs, workers
 
 if TYPE_CHECKING:
     from mech_queue.celery.requests import JobRequest
@@ -23,17 +25,25 @@ if TYPE_CHECKING:
 
 logger = get_logger("mech_queue")
 
+SHOW_S = 30.0
+"""An idle worker says so often that it is there: a worker counts as gone after a minute."""
+
 LOST_CONFIRMED_S = 0.5
 """A child that ended a moment ago has given its lease up before we hear of it: look once more after this."""
 
 
 class LeaseThread:
-    """Renews the leases of ``runtime.running`` until ``stop``; ``pool`` is the worker's pool."""
+    """Renews the leases of ``runtime.running`` until ``stop``; ``pool`` is the worker's pool.
 
-    def __init__(self, runtime: "Runtime", pool: Any, worker_id: str) -> None:
+    It also tells the store that the worker is there, for the ``places`` that it serves now.
+    """
+
+    def __init__(self, runtime: "Runtime", pool: Any, worker_id: str, places: Callable[[], list[Place]]) -> None:
         self._runtime = runtime
         self._pool = pool
         self._worker_id = worker_id
+        self._places = places
+        self._shown = -SHOW_S
         self._stopped = threading.Event()
         self._stubborn: dict[Any, float] = {}
         self._thread = threading.Thread(target=self._run, daemon=True, name="mech-queue-leases")
@@ -60,6 +70,7 @@ class LeaseThread:
                 if self._renew():
                     pause = min(pause, LOST_CONFIRMED_S)
                 self._runtime.gate.recover(self._worker_id)
+                self._show()
                 if self._kill_stubborn():
                     pause = min(pause, 0.5)
             except StoreStopped as stopped:
@@ -68,6 +79,16 @@ class LeaseThread:
                 # The next round comes well before the lease ends.
                 logger.warning("Leases were not renewed: %s", error)
                 pause = min(pause, 1.0)
+
+    def _show(self) -> None:
+        if time.monotonic() - self._shown < SHOW_S:
+            return
+        by_application: dict[str, list[str]] = defaultdict(list)
+        for place in self._places():
+            by_application[place.application_id].append(place.queue)
+        for application_id, names in by_application.items():
+            workers.seen(self._runtime.store, application_id, "native", self._worker_id, names)
+        self._shown = time.monotonic()
 
     def _renew(self) -> bool:
         """Renew all; True when something looks lost and must be looked at again soon."""

@@ -11,7 +11,7 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.utils.compat import detect_environment
 
 from mech_queue.celery.broker import is_amqp
-from mech_queue.celery.consumers import Consumers, define_queues
+from mech_queue.celery.consumers import Consumers, consumed, define_queues
 from mech_queue.celery.endings import error_json
 from mech_queue.celery.flush import count_running_slots, ids_in_pool, keep_sent_jobs
 from mech_queue.celery.leases import LeaseThread
@@ -147,7 +147,7 @@ class JobsStep(bootsteps.StartStopStep):
         count_running_slots(consumer.pool, getattr(consumer.controller, "semaphore", None))
         self._give_back_discarded(consumer.pool)
         if self._leases is None or not self._leases.alive:
-            self._leases = LeaseThread(self._runtime, consumer.pool, consumer.hostname)
+            self._leases = LeaseThread(self._runtime, consumer.pool, consumer.hostname, lambda: consumed(consumer))
             self._leases.start()
         if self._consumers is None:
             self._consumers = Consumers(self._runtime, consumer)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mech_queue.store import Store
 
 SEEN_MS = 300_000
-"""A worker is listed for this long after it last asked for work, and as long as it holds a job."""
+"""A worker is listed for this long after it was last seen, and as long as it holds a job."""
 
 DEFAULT_KIND = "http"  # of a worker that never claimed: it took its jobs by PUT started
 
@@ -14,8 +14,8 @@ DEFAULT_KIND = "http"  # of a worker that never claimed: it took its jobs by PUT
 class Worker:
     """A worker: HTTP workers by their workerId, native ones by host.
 
-    ``queues``: those it asked, and those whose jobs it holds. ``last_seen_ms``: when it last asked for work, or
-    renewed a lease (unix time).
+    ``queues``: those it asked, and those whose jobs it holds. ``last_seen_ms``: when it last asked for work, waited
+    for wake-ups (native), or renewed a lease (unix time).
     """
 
     id: str
@@ -26,7 +26,7 @@ class Worker:
 
 
 def list_(store: Store, application_id: str) -> list[Worker]:
-    """The workers of an application that asked for work within SEEN_MS, or hold jobs."""
+    """The workers of an application that were seen within SEEN_MS, or hold jobs."""
     since_ms = store.now_ms() - SEEN_MS
     asked = store.queues.workers(application_id, 0)
     kinds = {worker_id: kind for kind, worker_id, _, _ in asked}
@@ -44,3 +44,8 @@ def list_(store: Store, application_id: str) -> list[Worker]:
     for worker_id, queue, seen_ms in store.jobs.held(application_id):
         see(worker_id, queue, seen_ms).jobs += 1
     return list(found.values())
+
+
+def seen(store: Store, application_id: str, kind: str, worker_id: str, queues: list[str]) -> None:
+    """A worker that waits for work without asking (native workers: for wake-ups) is there."""
+    store.queues.worker_seen(application_id, kind, worker_id, queues)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mech_queue.model.event import webhook_mask
 from mech_queue.model.ids import job_id_text
-from mech_queue.model.job import BY_LETTER, Attempt, ClaimedJob, JobRecord, JobSpec
+from mech_queue.model.job import BY_LETTER, Attempt, ClaimedJob, JobRecord, JobSpec, State
 from mech_queue.model.metadata import fields_hash
 from mech_queue.store.packing import pack, unpack, unpack_all
 
@@ -141,7 +141,7 @@ def record(view: list[Any]) -> JobRecord:
         found[_LATE[name]] = late[name]
     hooks = late.get(b"w", webhooks)
     attempts = unpack(fields[b"o"]).get(b"attempts") if b"o" in fields else None
-    return JobRecord(
+    job = JobRecord(
         id=job_id_text(raw_id),
         queue=queue,
         state=BY_LETTER[fields[b"s"].decode()],
@@ -154,6 +154,23 @@ def record(view: list[Any]) -> JobRecord:
         history=history(late[b"h"]) if b"h" in late else [],
         depends_on=tuple(job_id_text(parent) for parent in parents),
         **found,
+    )
+    if job.started_ms and job.state in (State.COMPLETED, State.FAILED):
+        job.history.append(_last_attempt(job))
+    return job
+
+
+def _last_attempt(job: JobRecord) -> Attempt:
+    """How the job ended: the scripts write down the attempts before, since this one can be read from the record."""
+    return Attempt(
+        kind="attempt",
+        at_ms=job.ended_ms or 0,
+        attempt=job.attempt,
+        outcome=job.state.value,
+        started_ms=job.started_ms,
+        ended_ms=job.ended_ms,
+        worker_id=job.worker_id,
+        error=job.error,
     )
 
 

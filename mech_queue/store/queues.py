@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from mech_queue.store.store import Store
 
 
+NAMES = 100  # queues per script run
+
+
 class Queues:
     """Queues of any application."""
 
@@ -65,6 +68,12 @@ class Queues:
         with translated():
             row = self._store.redis.hgetall(keys.prefix(application_id) + b"m:" + name.encode())
         return {field.decode(): int(number) for field, number in row.items()}
+
+    def worker_seen(self, application_id: str, kind: str, worker_id: str, names: list[str]) -> None:
+        """A worker waits for work of these queues."""
+        for at in range(0, len(names), NAMES):
+            args = {"kind": kind, "worker": worker_id, "queues": names[at : at + NAMES]}
+            self._store.scripts.run("worker_seen", application_id, args, idempotent=True)
 
     def workers(self, application_id: str, since_ms: int) -> list[tuple[str, str, str, int]]:
         """(kind, worker, queue, last seen ms) of the workers seen since then; forgotten after a day."""

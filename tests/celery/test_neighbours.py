@@ -16,7 +16,7 @@ import requests
 from celery import Celery
 
 from mech_queue.model.job import Backoff
-from mech_queue.services import applications, jobs
+from mech_queue.services import applications, jobs, queues, workers
 from tests.celery.support import APPLICATION, QUEUE, ROOT, Shop, Worker
 from tests.support import wait_until
 from tests.support.valkey import free_port
@@ -134,8 +134,14 @@ def test_revoke_with_terminate_cancels_the_job(shop: Shop) -> None:
     assert shop.run("add", [1]).state == "completed"
 
 
-def test_delay_keeps_working_beside(shop: Shop) -> None:
+def test_delay_keeps_working_beside_and_an_idle_worker_is_seen(shop: Shop) -> None:
+    queues.change(shop.store, APPLICATION, QUEUE, {"paused": None})
     shop.worker("prefork", 2)
+
+    def listed() -> list[tuple[str, set[str]]]:
+        return [(worker.kind, worker.queues) for worker in workers.list_(shop.store, APPLICATION)]
+
+    wait_until(lambda: listed() == [("native", {QUEUE})])
     with Celery("caller", broker=shop.broker_url, set_as_current=False) as app:
         ordinary = [app.send_task("add", [n], ignore_result=True).id for n in range(10)]
         submitted = [shop.submit("add", [n]) for n in range(10)]

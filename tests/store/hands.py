@@ -36,9 +36,9 @@ class Hands(RuleBasedStateMachine):
         self.store.redis.flushdb()
         self.store.store_id = None  # an emptied database is another store
         self.store.greet(initialise=True)
-        self.engine = Engine(self.store)
+        self.engine = Engine(self.store, line=self.line)
         self.model = Model(NAMES)
-        self.sameness = Sameness(self.engine, self.line, self.model, WINDOW)
+        self.sameness = Sameness(self.engine, self.model, WINDOW)
         self.in_hand: Counter[str] = Counter()
         self.doubled: Counter[str] = Counter()
         self.lost: set[str] = set()
@@ -282,7 +282,7 @@ class Hands(RuleBasedStateMachine):
         self.sound = True
 
     def teardown(self) -> None:
-        """In some sequences all workers die with what they hold, and one native worker per queue must drain everything."""
+        """In some sequences all workers die with what they hold; one native worker per queue must drain everything."""
         if not self.drains or not self.sound or not self.model.jobs:
             return
         self.in_hand.clear()

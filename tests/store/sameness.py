@@ -7,7 +7,6 @@ from typing import Any
 from mech_queue.model.event import BY_LETTER
 from mech_queue.model.metadata import fields_hash
 from mech_queue.store import keys
-from mech_queue.store.connection import Lines
 from mech_queue.store.jobs import digest
 from tests.store.engine import Engine
 from tests.store.model import ENDED, Model, ModelJob, ModelQueue
@@ -66,8 +65,8 @@ def scores(flat: list[bytes]) -> dict[bytes, int]:
 class Sameness:
     """Reads everything of one application in one round trip and holds it against the model."""
 
-    def __init__(self, engine: Engine, line: Lines, model: Model, window: int) -> None:
-        self.engine, self.line, self.model, self.window = engine, line, model, window
+    def __init__(self, engine: Engine, model: Model, window: int) -> None:
+        self.engine, self.line, self.model, self.window = engine, engine.line, model, window
         self.names = list(model.queues)
         self.named = [part for name in self.names for part in (name, digest(f"{name}\0{DEDUPE}"))]
         self.held: set[str] = set()  # queues with a slot of the application reserved, at the last look

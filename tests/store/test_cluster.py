@@ -137,6 +137,7 @@ RAW: list[tuple[str, dict[str, Any]]] = [
     ("schedule_fire", {"id": SOME_ID, "version": 1, "expected": 5, "due": 5, "act": "miss", "reason": ""}),
     ("schedule_delete", {"id": SOME_ID}),
     ("wakeups_counted", {"queue": "mail", "arrived": 1}),
+    ("worker_seen", {"kind": "native", "worker": "w", "queues": ["mail", "unknown"]}),
 ]
 
 

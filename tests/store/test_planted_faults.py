@@ -1,4 +1,4 @@
-"""The machine notices: with a fault planted in the scripts it must fail. ``MACHINE_EXAMPLES`` tries them all."""
+"""The machine notices: with a fault planted in the scripts it must fail. `make machine` tries them all."""
 
 import hashlib
 import os
@@ -14,6 +14,7 @@ from mech_queue.store import Store
 from mech_queue.store.scripts import Scripts, entry_points, joined
 from tests.store.hands import WINDOW
 from tests.store.machine import machine_on
+from tests.store.test_machine import STEPS
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
 SUITE_EXAMPLES = 60  # more than each of the quick ones needs
@@ -74,7 +75,7 @@ FAULTS = [
         "(not",
     ),
     Fault("a held slot never lapses", "if drop_held(queue) then queue.lap", "if false then queue.lap"),
-    Fault("a lost lease is not told", "  event(job, 'stalled')\n", "", quick=True),
+    Fault("a lost lease is not told", "  event(job, 'stalled')\n", ""),
     Fault("an attempt may run for ever", "if job:option('timeout') then due_at(", "if false then due_at(", quick=True),
     Fault(
         "a job expires though it was started",
@@ -122,7 +123,7 @@ def test_the_machine_notices(redis_url: str, fault: Fault) -> None:
             machine_on(store),
             settings=settings(
                 max_examples=EXAMPLES or SUITE_EXAMPLES,
-                stateful_step_count=40,
+                stateful_step_count=STEPS,
                 derandomize=True,
                 deadline=None,
                 database=None,

@@ -12,7 +12,7 @@ for i, id in ipairs(args.ids) do
   elseif job:number('u') > 0 then
     answers[i] = {'!', 'CONFLICT', 'The last events of this job are still being handed out; try again in a moment.'}
   else
-    attempt_over(job, STATE_NAMES[job.s], call('HGET', P .. 'x:' .. id, 'e'))
+    if job.s ~= 'x' and job.ts then attempt_over(job, STATE_NAMES[job.s], call('HGET', P .. 'x:' .. id, 'e')) end
     remember_attempt(job, {'retried', now})
     for _, field in ipairs({'f', 'b', 'un', 'l', 'h', 'w', 'te', 'ts', 'th', 'g', 'pc'}) do job:set(field, false) end
     call('HDEL', P .. 'x:' .. id, 'e', 'c', 'r', 'p')
