@@ -1,5 +1,6 @@
 """One application on a real store, with a clock that only the test moves, and a look behind the scenes."""
 
+from collections.abc import Callable
 from typing import Any
 
 from mech_queue.model.event import BY_LETTER
@@ -18,7 +19,7 @@ class Engine:
 
     def __init__(self, store: Store, application_id: str = APPLICATION, line: Lines | None = None) -> None:
         self.store = store
-        self.line = line or Lines(store.redis)  # for single commands; cheaper than the client's
+        self.call: Callable[..., Any] = line.call if line else store.redis.execute_command  # one command
         self.application_id = application_id
         self.shard = keys.shard_of(application_id)
         self.prefix = keys.prefix(application_id)
@@ -45,8 +46,8 @@ class Engine:
         """Run the scheduler's steps for this application until nothing is due."""
         following = keys.shard_prefix(self.shard) + b"next"
         for _ in range(100):
-            at = self.line.call("ZSCORE", following, self.application_id)
-            if at is None or int(at) > self.now:
+            at = self.call("ZSCORE", following, self.application_id)
+            if at is None or float(at) > self.now:
                 return
             self.store.maintenance.run(self.shard, self.application_id)
         raise AssertionError("the scheduler finds something due again and again")

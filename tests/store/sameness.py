@@ -66,7 +66,7 @@ class Sameness:
     """Reads everything of one application in one round trip and holds it against the model."""
 
     def __init__(self, engine: Engine, model: Model, window: int) -> None:
-        self.engine, self.line, self.model, self.window = engine, engine.line, model, window
+        self.engine, self.model, self.window = engine, model, window
         self.names = list(model.queues)
         self.named = [part for name in self.names for part in (name, digest(f"{name}\0{DEDUPE}"))]
         self.held: set[str] = set()  # queues with a slot of the application reserved, at the last look
@@ -81,7 +81,7 @@ class Sameness:
         whose ring may still show keys that a lowered limit blocks.
         """
         place, arguments = keys.shard_prefix(self.engine.shard), [self.engine.application_id, self.last_event]
-        rows = self.line.call("EVAL_RO", LOOK, 1, place, *arguments, self.engine.list_prefix, *self.named)
+        rows = self.engine.call("EVAL_RO", LOOK, 1, place, *arguments, self.engine.list_prefix, *self.named)
         everything, active, due, ends, held = (scores(row) for row in rows[:5])
         index, app, totals, following, events = rows[5:10]
         self._records(everything, active, due, ends, index)
@@ -104,7 +104,7 @@ class Sameness:
     def look_at_held(self) -> None:
         """Only see which queues have a slot reserved; ``check`` does so too."""
         if self.model.max is not None:
-            found = self.line.call("ZRANGE", self.engine.prefix + b"res", 0, -1)
+            found = self.engine.call("ZRANGE", self.engine.prefix + b"res", 0, -1)
             self.held = {name.decode() for name in found}
 
     def _records(
