@@ -6,6 +6,7 @@ canonical JSON text, in which 1 and 1.0 are one value and 1, "1" and true are th
 
 import json
 import re
+from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any
@@ -17,6 +18,7 @@ Fields = tuple[tuple[str, str], ...]
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MAX_NUMBER = 4300
+SHORT_FIELD = 100  # characters of a name and value whose hash is remembered
 
 
 def canonical(value: Any) -> str | None:
@@ -102,6 +104,14 @@ def _number(text: str) -> list[str]:
 
 def fields_hash(name: str, canonical_text: str) -> bytes:
     """Six bytes that stand for "field = value" in the search index (collisions are verified on read)."""
+    short = len(name) + len(canonical_text) <= SHORT_FIELD
+    return _remembered(name, canonical_text) if short else _hash(name, canonical_text)
+
+
+def _hash(name: str, canonical_text: str) -> bytes:
     key = name.encode("utf-8", "surrogatepass")
     value = canonical_text.encode("utf-8", "surrogatepass")
     return sha256(b"%d:%s=%s" % (len(key), key, value)).digest()[:6]
+
+
+_remembered = lru_cache(maxsize=8192)(_hash)  # most fields have few values
