@@ -41,7 +41,7 @@ def create_app(
     runtime = Runtime(
         settings=settings,
         store=store,
-        rates=rates or Rates(RateCounters.open(settings.redis_url)),
+        rates=rates or Rates(RateCounters.open(settings.redis_url), aside=store.aside),
         metrics=HttpMetrics(),
         waiters=Waiters(store, settings.max_waiters),
         streams=Streams(store),

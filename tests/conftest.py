@@ -12,6 +12,7 @@ from tests.support.valkey import ValkeyServer
 
 if TYPE_CHECKING:
     from mech_queue.store import Store
+    from tests.support.loop import LoopThread
 
 network.install()
 
@@ -52,6 +53,16 @@ def store(redis_url: str) -> Iterator["Store"]:
     opened.greet(initialise=True)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def loop() -> Iterator["LoopThread"]:
+    """An event loop in a thread, with requests in greenlets."""
+    from tests.support.loop import LoopThread
+
+    running = LoopThread()
+    yield running
+    running.close()
 
 
 @pytest.fixture

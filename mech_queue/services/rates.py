@@ -45,6 +45,7 @@ class _Window:
     index: int
     left: int = 0  # of the slice this process holds
     taken: int = 0  # by all processes, as far as known
+    taking: int = 0  # requests of this process that are at the counter
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -53,11 +54,17 @@ class _Window:
 
 
 class Rates:
-    """The limiter over the store's counters. ``now`` is unix time in seconds."""
+    """The limiter over the store's counters. ``now`` is unix time in seconds; ``aside`` as ``Store.aside``."""
 
-    def __init__(self, counters: RateCounters, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        counters: RateCounters,
+        now: Callable[[], float] = time.time,
+        aside: Callable[..., int] = lambda function, *args: function(*args),
+    ) -> None:
         self._counters = counters
         self._now = now
+        self._aside = aside
         self._windows: dict[str, _Window] = {}
         self._guard = threading.Lock()
         self._pause_until = 0.0
@@ -70,16 +77,14 @@ class Rates:
         if window is None or window.index != index or window.most != most or window.window_ms != window_ms:
             window = self._fresh(identity, most, window_ms, index)
         with window.lock:
-            if window.left == 0 and window.taken < most:
-                self._take_slice(identity, window)
             allowed = window.left > 0
-            if allowed:
-                window.left -= 1
-            remaining = max(0, most - window.taken) + window.left
+            window.left -= allowed
+        if not allowed and window.taken < most:
+            allowed = self._take_slice(identity, window)
         return Standing(
             allowed,
             most,
-            remaining,
+            max(0, most - window.taken) + window.left,
             -(-window.ends_at_ms // 1000),
             max(0.0, (window.ends_at_ms - now_ms) / 1000),
         )
@@ -99,18 +104,28 @@ class Rates:
         kept = {key: window for key, window in self._windows.items() if window.ends_at_ms > now_ms}
         self._windows = kept if len(kept) < MANY_WINDOWS else {}
 
-    def _take_slice(self, identity: str, window: _Window) -> None:
-        amount = max(1, window.most // SLICE_PARTS)
-        known = window.taken
+    def _take_slice(self, identity: str, window: _Window) -> bool:
+        """Take a slice, or, while another request is about it, for this request alone: whether there was any left.
+
+        The window's lock is free meanwhile, since a request of an event loop gives way here.
+        """
+        with window.lock:
+            amount = 1 if window.taking else max(1, window.most // SLICE_PARTS)
+            window.taking += 1
         try:
             if time.monotonic() < self._pause_until:
                 raise RatesUnavailable
             key = f"{identity}:{window.window_ms}:{window.index}"
-            window.taken = self._counters.take(key, amount, window.ends_at_ms)
-            granted = min(amount, window.most - (window.taken - amount))
+            taken = self._aside(self._counters.take, key, amount, window.ends_at_ms)
         except RatesUnavailable:
             if time.monotonic() >= self._pause_until:
                 self._pause_until = time.monotonic() + PAUSE_S
-            window.taken = known + amount
-            granted = min(amount, window.most - known)
-        window.left = max(0, granted)
+            with window.lock:
+                taken = window.taken = window.taken + amount
+        with window.lock:
+            window.taking -= 1
+            window.taken = max(window.taken, taken)
+            window.left += max(0, min(amount, window.most - (taken - amount)))
+            allowed = window.left > 0
+            window.left -= allowed
+        return allowed

@@ -1,5 +1,7 @@
 """Rate limits: per key, per address without a key; over processes; without the store."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +9,10 @@ from typing import Any
 import pytest
 
 from mech_queue.model.application import RateLimit
-from mech_queue.services.rates import Rates
+from mech_queue.services.rates import Rates, Standing
 from mech_queue.store.rates import RateCounters
 from tests.api.conftest import Api, World
+from tests.support.loop import LoopThread
 from tests.support.valkey import ValkeyServer, free_port
 
 DAY_MS = 86_400_000
@@ -123,6 +126,38 @@ def test_most_requests_pay_no_round_trip(counters: RateCounters) -> None:
     standings = [rates.hit("k", 1_000, 60_000) for _ in range(100)]
     assert taken == [10] * 10
     assert [standing.remaining for standing in standings] == list(range(999, 899, -1))
+
+
+@pytest.mark.parametrize("limit", [1_000, 300])
+def test_requests_of_a_loop_do_not_wait_for_each_others_slices(
+    counters: RateCounters, loop: LoopThread, limit: int
+) -> None:
+    # given a counter that answers only when it is let
+    let, amounts = threading.Event(), []
+
+    class Slow(RateCounters):
+        def take(self, key: str, amount: int, ends_at_ms: int) -> int:
+            amounts.append(amount)
+            assert let.wait(10)
+            return counters.take(key, amount, ends_at_ms)
+
+    rates = Rates(Slow(counters._nodes), now=lambda: NOW, aside=loop.greenlets.aside)
+
+    async def hit_often() -> list[Standing]:
+        hits = [loop.greenlets.run(rates.hit, "k", limit, 60_000) for _ in range(400)]
+        # when many requests come while the first is at the counter
+        assert await loop.greenlets.run(lambda: "another request") == "another request"
+        assert not any(hit.done() for hit in hits)
+        let.set()
+        return list(await asyncio.gather(*hits))
+
+    standings = loop.wait_for(hit_often())
+    # then one has taken a slice, the others no more than they need
+    assert sorted(amounts) == [1] * 399 + [limit // 100]
+    # and exactly the limit is allowed, with what is left of the slice
+    while (late := rates.hit("k", limit, 60_000)).allowed:
+        standings.append(late)
+    assert sum(standing.allowed for standing in standings) == limit
 
 
 def test_a_new_window_begins_anew(counters: RateCounters) -> None:

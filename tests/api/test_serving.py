@@ -28,13 +28,6 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def loop() -> Iterator[LoopThread]:
-    found = LoopThread()
-    yield found
-    found.close()
-
-
-@pytest.fixture
 def application(service: Service) -> Application:
     return service.application("serving")
 

@@ -23,13 +23,6 @@ from tests.support.valkey import ValkeyServer
 APPLICATION = "app-connections0"
 
 
-@pytest.fixture
-def loop() -> Iterator[LoopThread]:
-    found = LoopThread()
-    yield found
-    found.close()
-
-
 @dataclass
 class Door:
     """A store and the way to call it: from a thread, or in a request of an event loop."""

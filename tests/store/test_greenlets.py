@@ -2,20 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 
-import pytest
 from greenlet import GreenletExit
 
 from mech_queue.store.greenlets import MOST_IDLE, Event
 from tests.support.loop import LoopThread
-
-
-@pytest.fixture
-def loop() -> Iterator[LoopThread]:
-    found = LoopThread()
-    yield found
-    found.close()
 
 
 def test_an_outcome_or_an_error_belongs_to_its_request(loop: LoopThread) -> None:
