@@ -2,23 +2,29 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from typing import Any
 
 import pytest
 import requests
 
 from api.app import create_app
-from api.asgi import Asgi
+from api.asgi import Asgi, environ_of
+from api.hot.lane import HotLane, find
 from config.settings import Settings
+from mech_queue.model.job import JobSpec
+from mech_queue.services import applications, jobs
 from mech_queue.store import Store
 from tests.support import wait_until
 from tests.support.loop import LoopThread
 from tests.support.service import Application, Service
+from tests.support.valkey import ValkeyServer
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +209,56 @@ def test_a_stream_is_made_as_fast_as_it_is_read(redis_url: str, loop: LoopThread
     serving.result(10)
     assert ended == 1
     assert made <= 5, "but what was under way"
+
+
+def test_no_hot_request_holds_up_the_others_while_the_store_stands_still(
+    valkey_server: ValkeyServer, loop: LoopThread
+) -> None:
+    # given an application with a job, and a process that has asked the store nothing yet
+    url = valkey_server.fresh_database()
+    setup = Store.open(url)
+    setup.greet(initialise=True)
+    key = applications.create(setup, "patient").api_key
+    application = applications.authenticate(setup, key)
+    assert application is not None
+    job_id = jobs.submit(setup, application.application_id, JobSpec("q")).job_id
+    setup.close()
+    settings = Settings(redis_url=url, rate_limit_max_requests=1_000_000)
+    store = Store.open(url, greenlets=loop.greenlets)
+    lane = create_app(settings, store).wsgi_app
+    assert isinstance(lane, HotLane)
+
+    def start(method: str, path: str, body: bytes = b"") -> "asyncio.Future[Any]":
+        environ = {
+            **environ_of({**SlowReader.SCOPE, "method": method, "raw_path": path.encode()}),
+            "CONTENT_TYPE": "application/json",
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_X_API_KEY": key,
+            "wsgi.input": BytesIO(body),
+        }
+        found = find(method, path)
+        assert found is not None
+        return loop.greenlets.run(lane.answer, *found, environ)
+
+    async def ask_all() -> list[int]:
+        hot = [
+            start("GET", f"/api/jobs/{job_id}"),
+            start("POST", "/api/jobs", b'{"queue":"q","data":1}'),
+            start("POST", "/api/queues/q/claim", b"{}"),
+            start("POST", "/api/queues/claim", b'{"queues":["q"]}'),
+            start("PUT", f"/api/jobs/{job_id}", b'{"status":"progress","progress":1}'),
+        ]
+        # then another request is answered while all of them wait
+        assert await loop.greenlets.run(lambda: "answered") == "answered"
+        assert not any(one.done() for one in hot)
+        os.kill(valkey_server.pid, signal.SIGCONT)
+        return [status for status, _, _ in await asyncio.gather(*hot)]
+
+    # when the store stands still
+    os.kill(valkey_server.pid, signal.SIGSTOP)
+    try:
+        statuses = loop.wait_for(ask_all())
+    finally:
+        os.kill(valkey_server.pid, signal.SIGCONT)
+    assert max(statuses) < 500
+    loop.call(store.close)
