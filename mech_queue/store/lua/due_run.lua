@@ -2,11 +2,11 @@
 --   args: limit; answer: {entries handled (limit: there may be more), schedule ids that are due, steps for Python: {kind, name}}
 --   events: stalled, failed (STALLED, TIMEOUT, EXPIRED, PARENT_FAILED), retrying
 --@allow-oom
-local PART = 25      -- of what takes several runs: with args.limit a bound on how long one run holds the store
+local PART = 10      -- removals in one run, and steps of what takes several: in a large store each is some 0.2 ms
 --@include lib/job
 --@include lib/wipe
 --@include lib/delivery
-local handled, stepwise, steps = 0, false, {}
+local handled, more, steps = 0, false, {}
 
 local function with_job(id, act)
   local job = job_load(id)
@@ -143,7 +143,7 @@ for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIM
     due_at('due', now + 5000, member)
     steps[#steps + 1] = {kind, string.sub(member, 2)}
   end
-  if STEPWISE[kind] then stepwise = true break end               -- the others in the next run
+  if STEPWISE[kind] then more = true break end                   -- the others in the next run
 end
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT', 0, args.limit - handled)) do
   handled = handled + 1
@@ -155,7 +155,9 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT',
     call('ZREM', P .. 'act', id)
   end
 end
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'end', '-inf', int(now), 'LIMIT', 0, math.max(0, args.limit - handled))) do
+local over = call('ZRANGEBYSCORE', P .. 'end', '-inf', int(now), 'LIMIT', 0, math.max(0, math.min(PART, args.limit - handled)))
+more = more or #over == PART
+for _, id in ipairs(over) do
   handled = handled + 1
   local job = job_load(id)
   local _, till = nil, nil
@@ -171,7 +173,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'end', '-inf', int(now), 'LIMIT',
   end
 end
 if handled > 0 then refill_touched() end
-if stepwise then handled = args.limit end
+if more then handled = args.limit end
 if app.wiped then return wiped({handled, {}, steps}) end
 local schedules = call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(now), 'LIMIT', 0, 50)
 
