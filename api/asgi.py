@@ -26,25 +26,53 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 SHORT = 65_536
-"""Bytes: longer bodies take milliseconds to read, so that they go to a thread."""
+"""Bytes: longer bodies take milliseconds to parse, so that they go to a thread."""
+
+LONG_AT_ONCE = 200
+"""Requests with longer bodies, or of untold length, at a time. Others wait before theirs is read: memory is bounded."""
+
+LONG_WITHIN_S = 30
+"""A longer body must have come by then."""
 
 
 class Asgi:
     """Serves the application of ``create_app``; ``most`` is the largest body in bytes."""
 
-    def __init__(self, app: Flask, greenlets: Greenlets, threads: ThreadPoolExecutor, most: int) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        greenlets: Greenlets,
+        threads: ThreadPoolExecutor,
+        most: int,
+        long_within_s: float = LONG_WITHIN_S,
+    ) -> None:
         assert isinstance(app.wsgi_app, HotLane)
         self._lane = app.wsgi_app
         self._greenlets = greenlets
         self._threads = threads
         self._most = most
+        self._long = asyncio.Semaphore(LONG_AT_ONCE)
+        self._long_within_s = long_within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
         environ = environ_of(scope)
-        body = await read_body(receive, environ, self._most)
-        if body is None:
+        if told_length(environ) <= SHORT:
+            body = await read_body(receive, environ, self._most)
+            if body is not None:
+                await self._answer(environ, body, receive, send)
             return
+        async with self._long:
+            reading = asyncio.ensure_future(read_body(receive, environ, self._most))
+            await asyncio.wait({reading}, timeout=self._long_within_s)
+            if not reading.done():
+                reading.cancel()
+                await send({"type": "http.response.start", "status": 408, "headers": [(b"connection", b"close")]})
+                await send({"type": "http.response.body", "body": b""})
+            elif (body := reading.result()) is not None:
+                await self._answer(environ, body, receive, send)
+
+    async def _answer(self, environ: Environ, body: bytes, receive: Receive, send: Send) -> None:
         environ["wsgi.input"] = BytesIO(body)
         found = find(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         if found is None or len(body) > SHORT:
@@ -134,17 +162,23 @@ class Client:
             self._watching.cancel()
 
 
+def told_length(environ: Environ) -> int:
+    """The length of the body in bytes as told; of one whose length is not told: more than any."""
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal():
+        return int(length)
+    return sys.maxsize if "HTTP_TRANSFER_ENCODING" in environ else 0
+
+
 async def read_body(receive: Receive, environ: Environ, most: int) -> bytes | None:
     """The body; None when the client hung up before its end.
 
     Of one that is too large nothing, or, when its length is not told, little more than ``most`` bytes: enough to
     refuse it.
     """
-    length = environ.get("CONTENT_LENGTH")
-    if length is None and "HTTP_TRANSFER_ENCODING" not in environ:
-        return b""
-    left = int(length) if length is not None and length.isdecimal() else most + 1
-    if left > most + (length is None):
+    told = told_length(environ)
+    left = min(told, most + 1)
+    if most < told < sys.maxsize:
         return b""
     body = b""
     while left > 0:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from io import BytesIO
 from typing import Any
 
@@ -105,6 +105,17 @@ def test_head_has_the_headers_and_no_body(service: Service, application: Applica
     assert answer.status_code == 200
     assert int(answer.headers["Content-Length"]) > 0
     assert answer.content == b""
+
+
+def test_idle_connections_keep_nobody_out(service: Service, application: Application) -> None:
+    # given many more connections than requests may wait, kept open after a request
+    with ExitStack() as stack:
+        for _ in range(100):
+            connection = stack.enter_context(closing(connect(service)))
+            connection.sendall(head(application, "GET", "/health"))
+            assert status_of(connection) == 200
+        # then others are served as ever
+        assert requests.get(f"{service.url}/health", timeout=5).status_code == 200
 
 
 def poll(service: Service, application: Application, seconds: float) -> requests.Response:
@@ -209,6 +220,27 @@ def test_a_stream_is_made_as_fast_as_it_is_read(redis_url: str, loop: LoopThread
     serving.result(10)
     assert ended == 1
     assert made <= 5, "but what was under way"
+
+
+def test_a_long_body_that_does_not_come_is_given_up(redis_url: str, loop: LoopThread) -> None:
+    # given a client that tells a long body and sends the beginning only
+    app = create_app(Settings(redis_url=redis_url), Store.open(redis_url, greenlets=loop.greenlets))
+    asgi = loop.call(lambda: Asgi(app, loop.greenlets, loop.threads, 1_000_000, long_within_s=0.05))
+    pieces, answer = [b"{"], []
+
+    async def receive() -> dict[str, Any]:
+        if not pieces:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        answer.append(message.get("status"))
+
+    scope = {**SlowReader.SCOPE, "method": "POST", "headers": [(b"content-length", b"100000")]}
+    # when it has had its time
+    loop.wait_for(asgi(scope, receive, send))
+    # then it is told so
+    assert answer == [408, None]
 
 
 def test_no_hot_request_holds_up_the_others_while_the_store_stands_still(
