@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run docs test check format lint types imports containers pytest cluster fuzz kills machine reseal lock clean
+.PHONY: help run docs test check format lint types imports containers pytest cluster failover fuzz kills machine reseal lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ pytest: $(VENV)/.dev ## all tests; PYTEST="tests/store -x" narrows them
 
 cluster: $(VENV)/.dev ## the store on three primaries: scripts, slots that move, nodes that die, the whole service
 	$(BIN)/python -m pytest -n 0 -m "" tests/store/test_cluster.py tests/store/test_cluster_nodes.py tests/e2e/test_cluster.py
+
+failover: $(VENV)/.dev ## the primary dies behind Sentinels: the service goes on, and a table of what was lost
+	$(BIN)/python -m pytest -n 0 -m "" tests/e2e/test_failover.py
+	$(BIN)/python -m benchmarks.failover
 
 fuzz: $(VENV)/.dev ## 10,000 random requests, and each border of each schema, against the API's own document
 	FUZZ_CASES=10000 $(BIN)/python -m pytest -n 2 tests/api/test_contract.py

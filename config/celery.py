@@ -63,6 +63,7 @@ def options(settings: Settings) -> dict[str, Any]:
     }
     if url.startswith(("redis", "sentinel")):
         chosen["worker_disable_prefetch"] = True
+        chosen["broker_channel_error_retry"] = True  # "not enough replicas", "I am loading": else the worker ends
         chosen["broker_transport_options"] = {
             "priority_steps": [0],
             "socket_connect_timeout": 5,

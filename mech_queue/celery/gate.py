@@ -11,6 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from celery.utils.log import get_logger
 
@@ -28,6 +29,14 @@ LONGEST_PAUSE_S = 5.0
 LOST_ANSWERS_KEPT = 100
 
 
+@dataclass(slots=True)
+class _Closed:
+    """No claims before ``until`` (monotonic seconds); the next ``pause`` is twice the last one."""
+
+    until: float = 0.0
+    pause: float = 0.0
+
+
 class Gate:
     """Claims for one worker process; used by several threads."""
 
@@ -36,8 +45,7 @@ class Gate:
         self._options = options
         self._refuse = refuse
         self._empty: dict[Place, float] = {}
-        self._closed_until = 0.0
-        self._pause = 0.0
+        self._closed: dict[str, _Closed] = defaultdict(_Closed)  # by part of the store: parts fail by themselves
         self._lost: dict[Place, list[tuple[str, float]]] = defaultdict(list)
         self._lock = threading.Lock()
 
@@ -49,7 +57,8 @@ class Gate:
         asked = time.monotonic()
         # The store was asked after this wake-up arrived and had nothing: whatever became startable since
         # has pushed wake-ups of its own.
-        if received < self._empty.get(place, 0.0) or asked < self._closed_until:
+        closed = self._closed[self._store().part_of(place.application_id)]
+        if received < self._empty.get(place, 0.0) or asked < closed.until:
             return None
         nonce = self._nonce(place)
         try:
@@ -57,7 +66,7 @@ class Gate:
         except Exception as error:
             self._failed(place, nonce, error)
             return None
-        self._pause = 0.0
+        closed.pause = 0.0
         if not claim.jobs:
             self._empty[place] = asked
             return None
@@ -98,10 +107,11 @@ class Gate:
             # The claim may have been carried out: its nonce gets the same job again.
             if len(self._lost[place]) < LOST_ANSWERS_KEPT:
                 self._lost[place].append((nonce, now))
-            if now >= self._closed_until:
-                self._pause = min(max(self._pause * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-                self._closed_until = now + self._pause
-                logger.warning("The store did not answer (%r): no claims for %.2f s.", error, self._pause)
+            closed = self._closed[self._store().part_of(place.application_id)]
+            if now >= closed.until:
+                closed.pause = min(max(closed.pause * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+                closed.until = now + closed.pause
+                logger.warning("The store did not answer (%r): no claims for %.2f s.", error, closed.pause)
 
     def recover(self, worker_id: str, older_than_s: float = 1.0) -> int:
         """Give back what lost answers may have claimed, when no wake-up has asked for it again.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from celery.utils.log import get_logger
 
 from mech_queue.celery.held import Place
-from mech_queue.model.errors import StoreStopped
+from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.services import jobs, workers
 
 if TYPE_CHECKING:
@@ -99,19 +99,29 @@ class LeaseThread:
                 request.give_back()
             else:
                 by_application[request.held.application_id].append(request)
-        suspicious = False
+        suspicious, trouble = False, None
         for application_id, requests in by_application.items():
-            answers = jobs.renew(
-                self._runtime.store,
-                application_id,
-                [(request.id, request.held.job.lease_token) for request in requests],
-                self._runtime.options.lease_ms,
-            )
-            for request, answer in zip(requests, answers, strict=True):
-                if answer == "ok":
-                    request.lost_since = None
-                elif not request.held.gone and self._runtime.running.holds(request):
-                    suspicious |= self._not_ours(request, answer)
+            try:
+                suspicious |= self._renew_of(application_id, requests)
+            except Refusal as refusal:  # a node of a cluster: the applications on others must be renewed
+                trouble = refusal
+        if trouble is not None:
+            raise trouble
+        return suspicious
+
+    def _renew_of(self, application_id: str, requests: "list[JobRequest]") -> bool:
+        answers = jobs.renew(
+            self._runtime.store,
+            application_id,
+            [(request.id, request.held.job.lease_token) for request in requests],
+            self._runtime.options.lease_ms,
+        )
+        suspicious = False
+        for request, answer in zip(requests, answers, strict=True):
+            if answer == "ok":
+                request.lost_since = None
+            elif not request.held.gone and self._runtime.running.holds(request):
+                suspicious |= self._not_ours(request, answer)
         return suspicious
 
     def _abandoned(self, request: "JobRequest") -> bool:

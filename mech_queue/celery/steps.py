@@ -52,7 +52,7 @@ def before_start(instance: Any = None, conf: Any = None, options: Any = None, **
         logger.warning("The store does not answer yet: %s", refusal)
     define_queues(instance.app, str_to_list((options or {}).get("queues")) or ())
     _take_only_what_runs(conf)
-    _notice_silence(conf)
+    _live_through_outages(conf)
 
 
 def _greet(runtime: Runtime) -> None:
@@ -97,10 +97,13 @@ def _take_only_what_runs(conf: Any) -> None:
         conf.worker_prefetch_multiplier = 1
 
 
-def _notice_silence(conf: Any) -> None:
-    """A connection that a firewall forgot brings nothing and never ends; Celery's own defaults wait for it for ever."""
+def _live_through_outages(conf: Any) -> None:
+    """A connection that a firewall forgot brings nothing and never ends; Celery's own defaults wait for it for ever.
+    And a Redis that takes no writes for a moment is an outage like any other."""
     if _is_redis(conf):
         conf.broker_transport_options = {**SILENCE, **(conf.broker_transport_options or {})}
+        if not conf.value_set_for("broker_channel_error_retry"):
+            conf.broker_channel_error_retry = True  # "not enough replicas", "I am loading": else the worker ends
 
 
 class TasksStep(bootsteps.Step):

@@ -27,7 +27,7 @@ def open_shop(valkey_server: ValkeyServer, request: pytest.FixtureRequest) -> Op
     if not OVER_RABBITMQ:
         return lambda: closing(Shop(valkey_server))
     server: RabbitServer = request.getfixturevalue("rabbit")
-    return lambda: _over_rabbitmq(valkey_server, server)
+    return lambda: over_rabbitmq(valkey_server, server)
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ def rabbit() -> Iterator[RabbitServer]:
 @pytest.fixture
 def rabbit_shop(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[Shop]:
     """A shop whose wake-ups RabbitMQ carries."""
-    with _over_rabbitmq(valkey_server, rabbit) as opened:
+    with over_rabbitmq(valkey_server, rabbit) as opened:
         yield opened
 
 
 @contextmanager
-def _over_rabbitmq(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[Shop]:
+def over_rabbitmq(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[Shop]:
     """What earlier tests left in the broker is gone."""
     with rabbit.connection() as connection:
         channel = connection.channel()

@@ -14,6 +14,7 @@ import mech_queue.celery
 app = Celery("shop", broker=os.environ.get("BROKER_URL", os.environ.get("REDIS_URL", "")))
 app.conf.broker_connection_retry_on_startup = True
 app.conf.task_ignore_result = True
+app.conf.worker_soft_shutdown_timeout = float(os.environ.get("SHOP_SOFT_SHUTDOWN_S", "0"))
 if os.environ.get("SHOP_PREFETCHES"):
     app.conf.worker_disable_prefetch = False
 

@@ -5,9 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,41 +15,11 @@ from celery import Celery
 
 from mech_queue.model.job import Backoff
 from mech_queue.services import applications, jobs, queues, workers
+from tests.celery.events import CLOSING, Events
 from tests.celery.support import APPLICATION, QUEUE, ROOT, Shop, Worker
 from tests.support import wait_until
 from tests.support.valkey import free_port
 from workers import child
-
-CLOSING = {"task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"}
-
-
-class Events:
-    """Collects all task events of the shop's broker."""
-
-    def __init__(self, shop: Shop) -> None:
-        self.app = Celery("monitor", broker=shop.broker_url, set_as_current=False)
-        self.by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self._connection = self.app.connection()
-        self._receiver = self.app.events.Receiver(self._connection, handlers={"*": self._take})
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _take(self, event: dict[str, Any]) -> None:
-        if "uuid" in event:
-            self.by_id[event["uuid"]].append(event)
-
-    def _run(self) -> None:
-        for _ in self._receiver.consume(limit=None, timeout=0.1, safety_interval=0):
-            pass
-
-    def types(self, job_id: str) -> list[str]:
-        return [event["type"] for event in self.by_id[job_id]]
-
-    def close(self) -> None:
-        self._receiver.should_stop = True
-        self._thread.join()
-        self._connection.close()
-        self.app.close()
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from celery import Celery
 import mech_queue.celery
 
 app = Celery("user", broker=os.environ["BROKER_URL"])
+if os.environ.get("BROKER_PRIMARY"):
+    app.conf.broker_transport_options = {"master_name": os.environ["BROKER_PRIMARY"]}
 mech_queue.celery.install(app)
 
 

@@ -34,10 +34,12 @@ class UserWorkers:
         *,
         store_url: str | None = None,
         broker_url: str | None = None,
+        broker_primary: str = "",
     ) -> None:
         self._service = service
         self._store_url = store_url or service.environment["REDIS_URL"]
         self._broker_url = broker_url or self._store_url
+        self._broker_primary = broker_primary
         self._application = application
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -64,6 +66,7 @@ class UserWorkers:
             "HOME": str(self._folder),
             "REDIS_URL": self._store_url,
             "BROKER_URL": self._broker_url,
+            "BROKER_PRIMARY": self._broker_primary,
             "MECH_QUEUE_LEASE_SECONDS": NATIVE_LEASE_S,
             "MECH_QUEUE_RENEW_SECONDS": "1",
         }
