@@ -95,8 +95,7 @@ def run(fault: str, fsync: str, replicas: int) -> str:
 def main() -> None:
     """Print the table as Markdown; words as arguments choose among the faults."""
     down_s = DOWN_AFTER_MS / 1000
-    print(f"Sentinels take a silent primary for dead after {down_s:g} s; min-replicas-max-lag {MAX_LAG_S}.
-")
+    print(f"Sentinels take a silent primary for dead after {down_s:g} s; min-replicas-max-lag {MAX_LAG_S}.\n")
     print("| the primary is | appendfsync | min-replicas-to-write | acknowledged | lost | longest pause |")
     print("|---|---|---|---|---|---|")
     faults = [fault for fault in ("killed", "cut off, then killed") if not sys.argv[1:] or fault.split()[0] in sys.argv]
