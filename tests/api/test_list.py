@@ -69,6 +69,21 @@ def test_several_statuses_are_any_of_them(api: Api) -> None:
     assert _ids(api, "status=waiting") == [waiting]
 
 
+@pytest.mark.parametrize("queues", [3, 40])
+def test_a_status_is_found_in_all_queues_however_many(api: Api, queues: int) -> None:
+    ids = [api.submit(f"q{at}", metadata={"even": at % 2 == 0}) for at in range(queues)]
+    for job_id in ids[1::2]:
+        api.put(f"/api/jobs/{job_id}", {"status": "failed"})
+
+    assert _ids(api, "status=waiting&order=asc&limit=30") == ids[::2]
+    assert _ids(api, "status=failed") == ids[1::2][::-1]
+    assert _ids(api, "status=failed,waiting") == ids[::-1]
+    assert _ids(api, "status=completed") == []
+    assert _ids(api, "status=waiting&metadata.even=true&order=asc") == ids[::2]
+    assert _ids(api, "status=waiting&metadata.even=false") == []
+    assert _ids(api, f"status=failed&task=q{queues // 2 * 2 - 1}") == [ids[queues // 2 * 2 - 1]]
+
+
 def test_newest_first_unless_asked_otherwise(api: Api) -> None:
     jobs = [api.submit() for _ in range(3)]
     assert _ids(api, "") == jobs[::-1]

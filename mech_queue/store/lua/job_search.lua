@@ -10,19 +10,26 @@ if args.cursor ~= '' then
   if args.ascending then low = seq8(from_seq8(args.cursor) + 1) else high = seq8(from_seq8(args.cursor) - 1) end
 end
 local IX = P .. 'ix'
+local MOST_QUEUES = 32
 
--- states without a queue: the queues that have such jobs
-if args.states and args.states ~= '' then
+-- states without a queue: the queues that have such jobs, or nil when they are too many to be walked together
+local function queues_with(letters)
   local group = {}
-  for _, name in ipairs(call('SMEMBERS', P .. 'queues')) do
-    for letter in string.gmatch(args.states, '.') do
-      if tonumber(call('HGET', P .. 'q:' .. name, 'n' .. letter) or 0) > 0 then
-        group[#group + 1] = 's' .. letter .. name .. '\0'
-      end
+  for letter in string.gmatch(letters, '.') do
+    local from = '[s' .. letter
+    while true do
+      local entry = call('ZRANGEBYLEX', IX, from, '(s' .. letter .. '\255', 'LIMIT', 0, 1)[1]
+      if not entry then break end
+      if #group == MOST_QUEUES then return nil end
+      local prefix = string.sub(entry, 1, -9)
+      group[#group + 1] = prefix
+      from = '(' .. prefix .. '\255'
     end
   end
-  args.groups[#args.groups + 1] = group
+  return group
 end
+local by_state = args.states ~= '' and queues_with(args.states)
+if by_state then args.groups[#args.groups + 1] = by_state end
 
 local function size(group)
   local n = 0
@@ -76,11 +83,12 @@ local function keep(found, group)
   return kept
 end
 
--- the entry of a queue stands also for its jobs with another task
+-- what the walk did not look at: the state; and the task, since the entry of a queue stands also for its other tasks
+local states = args.states ~= '' and driver ~= by_state and args.states
 local function fits(id)
-  if not args.task then return true end
-  local names = call('HMGET', P .. 'j:' .. id, 't', 'q')
-  return (names[1] or names[2]) == args.task
+  if not args.task and not states then return true end
+  local v = call('HMGET', P .. 'j:' .. id, 't', 'q', 's')
+  return (not args.task or (v[1] or v[2]) == args.task) and (not states or string.find(states, v[3], 1, true))
 end
 
 local views, looked, weight, cursor = {}, 0, 0, ''
@@ -94,7 +102,7 @@ local function add(seq)
   weight = weight + #seen[3]
   for _, text in ipairs(seen[4]) do weight = weight + #text end
 end
-local chunk = math.min(256, math.max(args.limit, 16))
+local chunk = math.max(16, math.min(256, args.limit, driver and math.floor(512 / #driver) or 256))
 while true do
   local found, more = candidates(chunk)
   looked = looked + #found
@@ -102,7 +110,7 @@ while true do
   local live = found
   for i = 2, #args.groups do
     if #live == 0 then break end
-    live = keep(live, args.groups[i])
+    if args.groups[i] ~= by_state then live = keep(live, args.groups[i]) end
   end
   local full = false
   for _, seq in ipairs(live) do
