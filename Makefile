@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
-.PHONY: help run docs test check format lint types imports containers pytest cluster failover fuzz kills machine reseal lock clean
+.PHONY: help run docs test check format lint types imports containers pytest cluster failover matrix fuzz kills machine reseal lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ cluster: $(VENV)/.dev ## the store on three primaries: scripts, slots that move,
 failover: $(VENV)/.dev ## the primary dies behind Sentinels: the service goes on, and a table of what was lost
 	$(BIN)/python -m pytest -n 0 -m "" tests/e2e/test_failover.py
 	$(BIN)/python -m benchmarks.failover
+
+matrix: $(VENV)/.dev ## native workers, each pool with each fault and broker; writes docs/native-matrix.md
+	mkdir -p build && rm -f build/matrix.jsonl
+	MATRIX=build/matrix.jsonl $(BIN)/python -m pytest -n 0 -m "" tests/celery/test_matrix.py tests/celery/test_many_applications.py
+	NATIVE_BROKER=rabbitmq MATRIX=build/matrix.jsonl $(BIN)/python -m pytest -n 0 -m "" tests/celery/test_matrix.py
+	$(BIN)/python -m docs.matrix build/matrix.jsonl
 
 fuzz: $(VENV)/.dev ## 10,000 random requests, and each border of each schema, against the API's own document
 	FUZZ_CASES=10000 $(BIN)/python -m pytest -n 2 tests/api/test_contract.py

@@ -5,6 +5,7 @@ only there is the real return value. Here, in the main process, are the endings 
 a hard time limit, a lost process, a revoke, a shutdown. Each attempt sends exactly one closing event.
 """
 
+import contextlib
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,25 @@ class JobRequest(Request):
         self.forget()
         worker_state.task_ready(self)
         return self.close(Report(self.id, "release"))
+
+    # Stops that Celery asks for.
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """``control revoke --terminate``, and the lease thread for a job that is ours no longer.
+
+        A pool that cannot stop a body raises NotImplementedError. A job that was revoked is cancelled all the same.
+        """
+        try:
+            super().terminate(pool, signal)
+        except NotImplementedError:
+            if self.held.gone:
+                raise
+            jobs.cancel(self.runtime.store, self.held.application_id, self.id)  # the lease thread tells the body
+
+    def cancel(self, pool: Any, signal: Any = None, **more: Any) -> None:
+        """A cold shutdown. Where a pool cannot stop a body, its lease decides; solo would hear of it in the body."""
+        with contextlib.suppress(NotImplementedError):
+            super().cancel(pool, signal, **more)
 
     # Endings that Celery calls.
 

@@ -198,8 +198,8 @@ class WakeRequest(Request):
                 raise error
             return
         worker_state.task_ready(job)
-        if type(error).__name__ == "GreenletExit":  # stopped by terminate, which has told it
-            if not job._already_revoked:
+        if type(error).__name__ == "GreenletExit":  # stopped by terminate or cancel, which tell it
+            if not (job._already_revoked or job._already_cancelled):
                 job._announce_revoked("terminated", True, None, False)
             return
         job.on_failure(ExceptionInfo())
