@@ -95,7 +95,8 @@ def joined(name: str, window: int = WINDOW) -> str:
     source = _source(name)
     flags = ",".join(_FLAGS.findall(source))
     first = f"#!lua flags={flags}\n" if flags else "#!lua\n"
-    base = constants(window) + expand("--@include lib/base\n")
+    first_part = "lib/envelope" if "no-writes" in flags else "lib/base"
+    base = constants(window) + expand(f"--@include {first_part}\n")
     # in a function of their own, as Lua finds what lies outside of a function faster than what lies beside it
     rest = "return (function()\n" + expand(_FLAGS.sub("", source)) + "\nend)()\n"
     return first + needed(base + rest)

@@ -3,6 +3,7 @@
 --   jobs beyond some 4 MiB go back to the front of the list, with their events
 --   <S>matching zset: lease end -> batch   <S>batch:<id> list of events
 --   answer: {batch id, {event, packed ids of the subscriptions that may want it} each, {application, job view} each} or {}
+--@include lib/job
 --@include lib/view
 --@include lib/subscription
 local expired = call('ZRANGEBYSCORE', S .. 'matching', '-inf', int(now), 'LIMIT', 0, 1)[1]
@@ -22,7 +23,6 @@ local function job_of(application, id)
   local name = application .. id
   if known[name] then return known[name] end
   P = S .. application .. ':'
-  queues = {}
   local shown, v = view(id), call('HMGET', P .. 'j:' .. id, 'q', 'i')
   known[name] = {queue = v[1], hashes = v[2] or ''}
   if shown then
@@ -45,7 +45,6 @@ for n, packed in ipairs(events) do
   end
 end
 P = S .. APP_ID .. ':'
-queues = {}
 local waiting = call('LLEN', S .. 'pending')
 if waiting > 0 then wake_stage('subscriptions', 'mech_queue.match', waiting) end
 return commit({batch, taken, jobs})

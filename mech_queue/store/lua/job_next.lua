@@ -3,6 +3,7 @@
 --   cursors: '' the beginning | 16 bytes, score (biased) and seq8 of the last one shown, which stay a place while jobs are
 --     taken | 8 bytes, in a queue with keys: so many are shown already, or `rest`: what follows is better asked for by age
 --@no-writes
+--@include lib/queue
 --@include lib/view
 local DEEPEST = 1000                                             -- turns of keys are foretold so far
 local BIAS = 4294967296                                          -- above every priority

@@ -7,11 +7,8 @@
 --   <P>due members here: r<queue> rate slot frees, g<queue> held slot lapses, s<queue> repair
 --   Another broker than the store carries the wake-ups (meta `wakeups` = count): <P>q:<queue> also has outstanding, those
 --     sent and not arrived, and generation, the changes of that number; the caller publishes `pushed`
+--@include lib/base
 local queues = {}
-
--- for jobs and queues that do not say; 1 means that nobody has said: a native task may ask for more (`allowed` in fail)
-local default_attempts = tonumber(meta[7] or 1)
-if default_attempts == 1 then default_attempts = nil end
 
 local function queue_load(name)
   local queue = queues[name]
