@@ -78,7 +78,7 @@ class ClaimedDelivery:
     subscription_id: str | None
     url: str = field(repr=False)
     body: bytes = field(repr=False)
-    subscription: Subscription | None = None
+    subscription: Subscription | None = field(default=None, repr=False)
     sealed: bytes = field(default=b"", repr=False)
 
 

@@ -233,6 +233,17 @@ def test_what_nobody_can_want_is_never_queued(store):
         assert store.events.pending(keys.shard_of(APP)) == waiting
 
 
+def test_a_batch_stays_small_where_thousands_want_each_event(store):
+    """Else its lease would end long before its deliveries are written."""
+    one = subscribe(store, events=["created"])
+    crowd = job_id_bytes(one.id) + b"another of them." * 9_000
+    store.redis.hset(keys.prefix(APP) + b"match:n:*", matching.ANY_FIELD, crowd)
+    jobs.submit_many(store, APP, [JobSpec(queue="q")] * 3)
+    batch = store.events.claim(keys.shard_of(APP), os.urandom(16))
+    assert batch is not None and len(batch.events) == 1
+    assert store.events.pending(keys.shard_of(APP)) == 2
+
+
 def test_the_mask_of_subscribed_types_follows_every_change(store):
     assert subscribed(store) == 0
     first = subscribe(store, events=["completed", "failed"])

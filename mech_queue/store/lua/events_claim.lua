@@ -1,6 +1,7 @@
 -- Take up to args.limit events of the shard for matching, under a lease; batches whose worker died come first.
 --   Run for application `~`. args: batch (new id), limit, lease (ms)
---   jobs beyond some 4 MiB go back to the front of the list, with their events
+--   what would weigh more than some 4 MiB (jobs, and half a KiB for each delivery that may come of it) goes back to the
+--     front of the list
 --   <S>matching zset: lease end -> batch   <S>batch:<id> list of events
 --   answer: {batch id, {event, packed ids of the subscriptions that may want it} each, {application, job view} each} or {}
 --@include lib/job
@@ -36,7 +37,9 @@ for n, packed in ipairs(events) do
   local entry = cmsgpack.unpack(packed)
   local job = job_of(entry[1], entry[3])
   if job.queue then
-    taken[#taken + 1] = {packed, subscription_candidates(S .. entry[1] .. ':', entry[2], job.queue, job.hashes)}
+    local ids = subscription_candidates(S .. entry[1] .. ':', entry[2], job.queue, job.hashes)
+    taken[#taken + 1] = {packed, ids}
+    weight = weight + 32 * #ids
   end
   if weight > 4194304 and n < #events then
     for at = #events, n + 1, -1 do call('LPUSH', S .. 'pending', events[at]) end
