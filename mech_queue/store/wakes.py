@@ -61,14 +61,17 @@ class Wakes:
         confirmed, quiet_s = 0, 0
         while not self._stop.is_set():
             try:
-                kind, *_, said = wire.answer()
+                answer = wire.answer()
             except redis.exceptions.TimeoutError:
                 quiet_s += 1
                 if quiet_s > ANSWER_WITHIN_S:
                     raise
                 wire.send(pack("PING"))
                 continue
+            if isinstance(answer, redis.exceptions.ResponseError):  # the store is loading, say: later it will listen
+                raise answer
             quiet_s = 0
+            kind, *_, said = answer
             if kind == b"message":
                 place, _, name = said.partition(b"\0")
                 self._heard(chr(place[0]), place[1:].decode(), name)
