@@ -188,7 +188,7 @@ def search(store: Store, application_id: str, query: DeliveryQuery) -> DeliveryP
         "groups": groups,
         "states": "",
         "ascending": False,
-        "cursor": cursor_raw(query.cursor) if query.cursor else b"",
+        "cursor": cursor_raw(query.cursor) if query.cursor is not None else b"",
         "low": (query.after_ms or 0) * 1024,
         "high": query.before_ms * 1024 - 1 if query.before_ms else HIGHEST,
         "budget": BUDGET,

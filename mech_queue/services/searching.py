@@ -75,7 +75,7 @@ def _arguments(query: JobQuery) -> dict[str, Any]:
         "groups": groups,
         "states": letters if letters and not query.queue else "",
         "ascending": query.order == "asc",
-        "cursor": cursor_raw(query.cursor) if query.cursor else b"",
+        "cursor": cursor_raw(query.cursor) if query.cursor is not None else b"",
         "low": (query.submitted_after or 0) * 1024,
         "high": query.submitted_before * 1024 - 1 if query.submitted_before else HIGHEST,
         "budget": BUDGET,
@@ -95,7 +95,7 @@ def _upcoming(store: Store, application_id: str, query: JobQuery) -> JobPage:
             return store.jobs.search(application_id, {**by_age, **more})
         return store.jobs.upcoming(application_id, {"queue": query.queue, **more})
 
-    return _page(query, cursor_raw(query.cursor, (8, 16)) if query.cursor else b"", step)
+    return _page(query, cursor_raw(query.cursor, (8, 16)) if query.cursor is not None else b"", step)
 
 
 def cursor_text(cursor: bytes) -> str:

@@ -154,6 +154,7 @@ def test_lists_leave_the_history_out(api: Api) -> None:
         ("order=up", "order"),
         ("submittedAfter=yesterday", "submittedAfter"),
         ("submittedBefore=2024-01-01", "submittedBefore"),
+        ("cursor=", "cursor"),
         ("cursor=x", "cursor"),
         ("cursor=AAAA", "cursor"),
         ("cursor=" + "A" * 500, "cursor"),
