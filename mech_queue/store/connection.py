@@ -5,8 +5,7 @@ again. So nothing is retried here: ``Scripts.run`` repeats what is declared idem
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -127,20 +126,28 @@ class Lines:
             self._free.pop().close()
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn what redis-py raises into refusals that name neither host nor Redis text."""
-    try:
-        yield
-    except redis.exceptions.ResponseError as error:
-        text = str(error)
-        if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in text[:80] or "-OOM" in text:
-            raise Refusal(Code.STORE_FULL, FULL, retry_after=5) from error
-        if isinstance(error, _AWAY) or text.startswith(_UNAVAILABLE):
-            raise Refusal(Code.STORE_UNAVAILABLE, UNAVAILABLE, retry_after=1) from error
-        raise
-    except (redis.exceptions.RedisError, OSError) as error:
+class _Translated:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None or not isinstance(error, redis.exceptions.RedisError | OSError):
+            return
+        if isinstance(error, redis.exceptions.ResponseError):
+            text = str(error)
+            if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in text[:80] or "-OOM" in text:
+                raise Refusal(Code.STORE_FULL, FULL, retry_after=5) from error
+            if not isinstance(error, _AWAY) and not text.startswith(_UNAVAILABLE):
+                return
         raise Refusal(Code.STORE_UNAVAILABLE, UNAVAILABLE, retry_after=1) from error
+
+
+_TRANSLATED = _Translated()
+
+
+def translated() -> _Translated:
+    """Turn what redis-py raises into refusals that name neither host nor Redis text."""
+    return _TRANSLATED
 
 
 UNAVAILABLE = "The store cannot be reached; nothing is known to have changed. Try again shortly."
