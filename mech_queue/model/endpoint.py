@@ -64,11 +64,15 @@ class Endpoint:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
-@lru_cache(maxsize=1024)  # each attempt asks twice
 def parse(url: str) -> Endpoint:
     """Read a URL; raises Refusal INVALID whose message continues the field's name ("must …")."""
     if not isinstance(url, str):
         raise _refused("must be a URL (a string)")
+    return _parse(url)
+
+
+@lru_cache(maxsize=1024)  # each attempt asks twice
+def _parse(url: str) -> Endpoint:
     if len(url) > MAX_URL:
         raise _refused(f"must have at most {MAX_URL} characters")
     if _BAD_CHARACTER.search(url):

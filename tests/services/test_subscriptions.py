@@ -103,6 +103,8 @@ def test_what_was_created_reads_back_with_headers_masked(store):
         ({"endpoint": "ftp://example.com"}, "endpoint"),
         ({"endpoint": "http://127.0.0.1/"}, "endpoint"),
         ({"endpoint": 5}, "endpoint"),
+        ({"endpoint": {}}, "endpoint"),
+        ({"endpoint": []}, "endpoint"),
         ({"events": []}, "events"),
         ({"events": ["done"]}, "events"),
         ({"events": "completed"}, "events"),
