@@ -3,8 +3,9 @@
 import socket
 import sys
 
-from granian import Granian
+from granian.server import MPServer
 
+from api import serve  # here, so that a worker process has it at its start
 from config import logging as log_config
 from config.server import granian_options
 from config.settings import Settings, load
@@ -18,7 +19,21 @@ def main() -> None:
     log_config.configure(settings, "api")
     _refuse_taken_port(settings)
     _refuse_other_store(settings)
-    Granian("api.serve:make", factory=True, **granian_options(settings)).serve()
+    Main(f"{serve.__name__}:{serve.make.__name__}", factory=True, **granian_options(settings)).serve()
+
+
+class Main(MPServer):
+    """The process above the workers. It hears a signal any number of times.
+
+    The kernel tells a child of the end of each thread of its parent (workers/child.py), and people press Ctrl-C twice:
+    a handler that takes a lock, as granian's does, then waits for itself.
+    """
+
+    def signal_handler_interrupt(self, *_: object, **__: object) -> None:
+        """End; the second time there is nothing left to do."""
+        if not self.interrupt_signal:
+            self.interrupt_signal = True
+            self.main_loop_interrupt.set()
 
 
 def _refuse_taken_port(settings: Settings) -> None:

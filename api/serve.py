@@ -7,7 +7,11 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+import uvloop
+from granian import loops
 
 from api.app import create_app, runtime_of
 from api.asgi import Asgi, Receive, Scope, Send
@@ -27,6 +31,39 @@ log = logging.getLogger(__name__)
 GREET_AGAIN_S = 1.0
 
 
+class Loop(uvloop.Loop):
+    """The event loop of an API process. Its server is told once to end: granian hangs when it hears it three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = False
+        self._at_end: Callable[[], None] | None = None
+
+    def at_end(self, function: Callable[[], None]) -> None:
+        """Call it when the process is told to end, before the server is."""
+        self._at_end = function
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
+        """As the base does, but for the first signal of any kind only."""
+        super().add_signal_handler(sig, self._tell, callback, args)
+
+    def _tell(self, callback: Callable[..., object], args: tuple[object, ...]) -> None:
+        if self._told:
+            return
+        self._told = True
+        if self._at_end is not None:
+            self._at_end()
+        callback(*args)
+
+
+@loops.register("auto")
+def new_loop() -> Loop:
+    """What granian runs an API process in."""
+    loop = Loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
 class Server:
     """What granian serves in a worker process. The application is made when its event loop runs."""
 
@@ -40,7 +77,9 @@ class Server:
             await self._serve(scope, receive, send)
         elif scope["type"] == "lifespan":
             await receive()
-            self._serve = start(self._settings, asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, Loop)
+            self._serve = start(self._settings, loop)
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
@@ -53,7 +92,7 @@ def make() -> Server:
     return Server(settings)
 
 
-def start(settings: Settings, loop: asyncio.AbstractEventLoop) -> Asgi:
+def start(settings: Settings, loop: Loop) -> Asgi:
     """Everything that an API process is, with its background threads."""
     address.allow(settings.webhook_allowed_cidrs)
     threads = ThreadPoolExecutor(settings.max_waiters + SPARE_THREADS, thread_name_prefix="request")
@@ -63,8 +102,7 @@ def start(settings: Settings, loop: asyncio.AbstractEventLoop) -> Asgi:
     app = create_app(settings, store)
     runtime = runtime_of(app)
     stop = runtime.stopping
-    signal.signal(signal.SIGTERM, lambda *_: _stop(runtime))  # granian hears it too, by the loop
-    signal.signal(signal.SIGINT, lambda *_: _stop(runtime))
+    loop.at_end(lambda: _stop(runtime))
     threading.Thread(target=greet_until_heard, args=(settings, store, stop), name="greet", daemon=True).start()
     threading.Thread(target=runtime.metrics.flush_for_ever, args=(store, stop), name="http-counts", daemon=True).start()
     _collect_rarely()

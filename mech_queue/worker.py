@@ -81,7 +81,7 @@ class Worker:
         self.poll_s = poll_s
         self.worker_id = worker_id or f"{socket.gethostname()}:{os.getpid()}"
         self._functions: dict[str, Function] = {}
-        self._stopping = threading.Event()
+        self._stopping = False
         self._finished = threading.Event()
         self._free = concurrency + prefetch
         self._changed = threading.Condition()
@@ -113,7 +113,7 @@ class Worker:
             with ThreadPoolExecutor(self.concurrency, thread_name_prefix="mech-queue") as pool:
                 self._claim_until_stopped(pool)
         finally:
-            self._stopping.set()
+            self.stop()
             self._endings.finish()
             self._finished.set()
             renewer.join()
@@ -121,16 +121,22 @@ class Worker:
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Take no more jobs; ``run`` returns when the running ones have ended. Callable from any thread."""
-        self._stopping.set()
+        """Take no more jobs; ``run`` returns when the running ones have ended.
+
+        Callable from any thread and from a signal handler, which may interrupt itself: ``_changed`` may be taken again
+        by the thread that has it, unlike the lock of a threading.Event.
+        """
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
 
     # -- claiming
 
     def _claim_until_stopped(self, pool: ThreadPoolExecutor) -> None:
         failures = 0
-        while not self._stopping.is_set():
+        while not self._stopping:
             free = self._wait_for_room()
-            if self._stopping.is_set():
+            if self._stopping:
                 return
             try:
                 taken = self.client.work.claim(
@@ -142,11 +148,12 @@ class Worker:
                 )
             except (Refusal, Unreachable) as error:
                 if isinstance(error, Refusal) and error.code in _HOPELESS:
-                    self._stopping.set()
+                    self.stop()
                     raise
                 log.warning("cannot claim: %s", error)
                 wished = error.retry_after if isinstance(error, Refusal) else None
-                self._stopping.wait(pause_s(failures, wished))
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, pause_s(failures, wished))
                 failures += 1
                 continue
             failures = 0
@@ -160,7 +167,7 @@ class Worker:
     def _wait_for_room(self) -> int:
         """How many jobs may be taken now; 0 only when the worker is stopping."""
         with self._changed:
-            while not self._free and not self._stopping.is_set():
+            while not self._free and not self._stopping:
                 self._changed.wait(1)
             return self._free
 
@@ -213,10 +220,10 @@ class Worker:
 
     def _catch_signals(self) -> dict[int, Any]:
         def leave(number: int, _: FrameType | None) -> None:
-            if self._stopping.is_set():
+            if self._stopping:
                 log.warning("stopping at once: unfinished jobs come back when their leases end")
                 os._exit(128 + number)
             log.info("stopping: running jobs finish first; once more to leave at once")
-            self._stopping.set()
+            self.stop()
 
         return {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}

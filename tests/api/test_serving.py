@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from io import BytesIO
 from typing import Any
 
@@ -159,6 +159,29 @@ def test_a_process_that_is_told_to_stop_answers_those_who_wait() -> None:
         waiting.join(10)
         assert answers[0].json()["jobs"] == []
         assert process.wait(10) == 0
+
+
+def test_a_process_that_is_told_to_stop_many_times_ends() -> None:
+    with Service(roles=("api",)) as service:
+        # given signals one upon the other, as when the parent's threads end or somebody leans on Ctrl-C
+        process = service.processes.pop("api")
+
+        def all_ended() -> bool:
+            process.poll()  # an ended process stays in its group until somebody asks
+            try:
+                for _ in range(20):
+                    os.killpg(process.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                return True
+            return False
+
+        # then it ends all the same, and with it the process that serves
+        try:
+            wait_until(all_ended, 15)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 class SlowReader:

@@ -200,6 +200,23 @@ def test_sigterm_lets_the_running_job_finish_and_takes_no_more(service):
         assert first.get().result == "whole"
 
 
+def test_signals_one_upon_the_other_end_it_at_once(service):
+    key = service.application().api_key
+    with Client(service.url, key) as client:
+        client.submit("slow", 60)
+        with process(client, key) as worker:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "began\n"
+
+            def ended() -> bool:
+                for _ in range(20):
+                    worker.send_signal(signal.SIGTERM)
+                return worker.poll() is not None
+
+            wait_until(ended, 10)
+            assert worker.returncode == 128 + signal.SIGTERM
+
+
 def test_a_killed_workers_job_comes_back_after_its_lease(service):
     key = service.application().api_key
     with Client(service.url, key) as client:
