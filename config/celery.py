@@ -62,6 +62,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
     }
     if url.startswith(("redis", "sentinel")):
+        chosen["worker_consumer"] = "mech_queue.celery.reconnect:Consumer"
         chosen["worker_disable_prefetch"] = True
         chosen["broker_channel_error_retry"] = True  # "not enough replicas", "I am loading": else the worker ends
         chosen["broker_transport_options"] = {

@@ -10,6 +10,7 @@ from celery.worker import state as worker_state
 from celery.worker.consumer.tasks import Tasks
 from kombu.utils.compat import detect_environment
 
+from mech_queue.celery import reconnect
 from mech_queue.celery.broker import is_amqp
 from mech_queue.celery.consumers import Consumers, consumed, define_queues
 from mech_queue.celery.endings import error_json
@@ -101,6 +102,7 @@ def _live_through_outages(conf: Any) -> None:
     """A connection that a firewall forgot brings nothing and never ends; Celery's own defaults wait for it for ever.
     And a Redis that takes no writes for a moment is an outage like any other."""
     if _is_redis(conf):
+        reconnect.use(conf)
         conf.broker_transport_options = {**SILENCE, **(conf.broker_transport_options or {})}
         if not conf.value_set_for("broker_channel_error_retry"):
             conf.broker_channel_error_retry = True  # "not enough replicas", "I am loading": else the worker ends

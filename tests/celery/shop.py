@@ -27,6 +27,13 @@ def note(*words: object) -> None:
         notes.write(" ".join(map(str, words)) + "\n")
 
 
+@app.task(name="late", acks_late=True)
+def late(seconds: float) -> None:
+    """An ordinary task whose message stays with the broker until it has ended."""
+    note("start", "late")
+    time.sleep(seconds)
+
+
 @app.task(name="noop")
 def noop() -> None:
     """Nothing."""

@@ -1,8 +1,10 @@
 """Another Redis than the store carries the wake-ups, as a store in cluster mode needs it."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from celery import Celery
 from kombu.connection import Connection
 
 from mech_queue.celery.publish import Publisher
@@ -54,6 +56,26 @@ def test_a_wiped_list_is_filled_again(other_shop: Shop, broker_url: str, valkey_
 def test_a_worker_at_the_store_is_told_that_it_waits_at_the_wrong_broker(other_shop: Shop) -> None:
     worker = other_shop.worker("solo", 1, BROKER_URL=other_shop.url)
     assert "The service sends wake-ups through another broker" in worker.log()
+
+
+def test_a_message_without_acknowledgement_does_not_end_a_worker_whose_broker_dies(valkey_server: ValkeyServer) -> None:
+    # given an ordinary task that is acknowledged at its end, and a worker that asks for more
+    with (
+        closing(ValkeyServer().start()) as broker,
+        closing(Shop(valkey_server, BROKER_URL=broker.url())) as shop,
+        Celery("caller", broker=broker.url(), set_as_current=False) as app,
+    ):
+        shop.store.greet(initialise=True, counts_wakeups=True)
+        worker = shop.worker("prefork", 2)
+        app.send_task("late", [1], ignore_result=True)
+        shop.noted("start", "late")
+        # when the broker dies
+        broker.kill()
+        wait_until(lambda: "Trying again in" in worker.log() or worker.process.poll() is not None, 15)
+        # then the worker lives, and connects again
+        assert worker.process.poll() is None, worker.log()[-2000:]
+        broker.start()
+        wait_until(lambda: worker.log().count("Connected to") == 2, 15)
 
 
 @pytest.fixture
