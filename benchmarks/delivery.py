@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import requests
 
-from benchmarks.http import get
+from benchmarks.http import as_embedded, get
 from benchmarks.load import Target, rate
 from mech_queue.model import address
 from mech_queue.model.job import JobSpec
@@ -85,8 +85,7 @@ def service(*roles: str, **environment: str) -> Iterator[tuple[Service, Store, s
         stack.callback(made.close)
         store = Store.open(made.store.url())
         stack.callback(store.close)
-        for name, value in (("appendonly", "yes"), ("appendfsync", "everysec")):  # as the embedded store
-            store.redis.config_set(name, value)
+        as_embedded(made.store)
         store.secrets_key = made.environment["SECRETS_KEY"]
         store.greet(initialise=True)
         yield made, store, applications.create(store, "benchmark").application.id
@@ -217,7 +216,8 @@ def submit(store: Store, app: str, count: int, customer: str) -> None:
 def streams(number: int, seconds: float, rounds: int) -> tuple[float, float]:
     """GETs per second of one API process without and with so many open event streams that nobody reads."""
     with ExitStack() as stack:
-        made = stack.enter_context(Service(persistent=True, RATE_LIMIT_MAX_REQUESTS="100000000"))
+        made = stack.enter_context(Service(RATE_LIMIT_MAX_REQUESTS="100000000"))
+        as_embedded(made.store)
         application = made.application()
         target = Target(made.url, application.api_key)
         body = {"queue": "email", "data": 1}

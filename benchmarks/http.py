@@ -102,9 +102,18 @@ def fill(target: Target, queue: str, jobs: int) -> str:
     return str(answer.json()["jobId"])
 
 
+def as_embedded(store: ValkeyServer) -> ValkeyServer:
+    """Let a store keep what it has as that of ``make run`` does."""
+    with store.client() as client:
+        client.config_set("appendonly", "yes")
+        client.config_set("appendfsync", "everysec")
+    return store
+
+
 def start_ours(stack: ExitStack) -> Target:
     """One API process and what belongs to it."""
-    service = stack.enter_context(Service(persistent=True, RATE_LIMIT_MAX_REQUESTS="100000000"))
+    service = stack.enter_context(Service(RATE_LIMIT_MAX_REQUESTS="100000000"))
+    as_embedded(service.store)
     return Target(service.url, service.application("benchmark").api_key)
 
 
@@ -112,7 +121,7 @@ def start_yardstick(stack: ExitStack) -> Target:
     """The original's API in one Node process."""
     folder = ROOT / "benchmarks" / "yardstick"
     install(folder)
-    store = ValkeyServer(persistent=True).start()
+    store = as_embedded(ValkeyServer().start())
     stack.callback(store.close)
     port = free_port()
     process = subprocess.Popen(

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 
 import redis
 
+from benchmarks.http import as_embedded
 from mech_queue.model.job import JobSpec
 from mech_queue.services import jobs, maintenance
 from mech_queue.store import Store, keys
@@ -34,7 +35,7 @@ WARM = 300
 def measure(kind: str, pool: str, concurrency: int, count: int) -> float:
     """Jobs per second of one worker."""
     with ExitStack() as stack:
-        server = ValkeyServer(persistent=True).start()
+        server = as_embedded(ValkeyServer().start())
         stack.callback(server.close)
         client = stack.enter_context(server.client())
         queue = keys.broker_list(APPLICATION, QUEUE)

@@ -20,7 +20,7 @@ from workers import banner, commands
 from workers.credentials import Credentials
 from workers.data_dir import DataDir, DataDirTaken
 from workers.supervisor import Child, Supervisor, printer
-from workers.valkey import EmbeddedStore, EmbeddedStoreError, port_is_free
+from workers.valkey import ALLOCATOR, EmbeddedStore, EmbeddedStoreError, port_is_free
 
 START_ORDER = ("scheduler", "webhooks", "subscriptions", "api", "metrics", "flower")
 STOP_STAGE = {
@@ -93,7 +93,7 @@ class Service:
         child = Child(
             "store",
             store.command(),
-            self.environment,
+            ALLOCATOR | self.environment,
             STOP_STAGE["store"],
             pass_fds=(self.data_dir.lock_fd,),
         )

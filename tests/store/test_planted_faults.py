@@ -94,7 +94,7 @@ FAULTS = [
     Fault(
         "the failure of a parent is forgotten", "if not well and job:option('orphan') ~= 'run' then", "if false then"
     ),
-    Fault("the scheduler is not told of a due time", "  call('ZADD', S .. 'next', 'LT', int(score), APP_ID)\n", ""),
+    Fault("the scheduler is not told of a due time", "  due_soon(score)\n", ""),
 ]
 
 

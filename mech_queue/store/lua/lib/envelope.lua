@@ -18,7 +18,7 @@ if tonumber(ARGV[1]) < tonumber(meta[1]) or tonumber(ARGV[1]) > tonumber(meta[2]
     ', this library speaks ' .. ARGV[1] .. ': install the mech-queue release that the service runs.'} end
 end
 
-local function int(n) return string.format('%.0f', n) end
+local function int(n) return string.format('%d', n) end
 local function seq8(n) return struct.pack('>I8', n) end
 local function from_seq8(s) return struct.unpack('>I8', s) end
 

@@ -11,15 +11,15 @@
 --   <P>m:<queue> hash: counters of metrics   <S>totals hash: jobs per state letter, all applications of the shard
 --@include lib/queue
 --@include lib/event
-local FIELDS = {'q', 's', 'n', 'p', 'k', 't', 'o', 'i', 'hk', 'e', 'a', 'f', 'b', 'un', 'l', 'h', 'm', 'w', 'g',
-  'ts', 'th', 'te', 'tr', 'u', 'v', 'pc'}
 local STATE_NAMES = {w = 'waiting', d = 'delayed', a = 'active', c = 'completed', f = 'failed', x = 'cancelled'}
 local BUCKETS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 3600000}
 
 local Job = {}
 Job.__index = Job
 function Job.set(job, field, value)
-  job[field] = value or false
+  value = value or false
+  if (job[field] or false) == value then return end
+  job[field] = value
   job.changed[field] = true
 end
 function Job.number(job, field) return tonumber(job[field] or 0) end
@@ -45,10 +45,10 @@ function Job.save(job)
 end
 
 local function job_load(id)
-  local v = call('HMGET', P .. 'j:' .. id, unpack(FIELDS))
-  if not v[1] then return nil end
+  local found = call('HGETALL', P .. 'j:' .. id)
+  if not found[1] then return nil end
   local job = {id = id, changed = {}}
-  for i, field in ipairs(FIELDS) do job[field] = v[i] end
+  for at = 1, #found, 2 do job[found[at]] = found[at + 1] end
   return setmetatable(job, Job)
 end
 
@@ -125,7 +125,7 @@ end
 
 local function lease(job, ms)
   call('ZADD', P .. 'act', int(now + ms), job.id)
-  call('ZADD', S .. 'next', 'LT', int(now + ms), APP_ID)
+  due_soon(now + ms)
   job:set('m', ms)
   job:set('th', now)
   return now + ms
@@ -175,8 +175,9 @@ end
 -- how long an ended job stays (its own option, its queue's, its application's, the service's), and how many of its
 -- state the queue keeps (the oldest beyond that go in steps of due_run)
 local function retire(job, queue, to)
-  local name = 'keep_' .. STATE_NAMES[to]
-  local own, common = call('HMGET', queue.key, name .. '_s', name .. '_n', 'n' .. to), call('HMGET', P .. 'app', name .. '_s', name .. '_n')
+  local name, key = 'keep_' .. STATE_NAMES[to], 'kept_' .. to
+  queue[key] = queue[key] or {call('HMGET', queue.key, name .. '_s', name .. '_n', 'n' .. to), call('HMGET', P .. 'app', name .. '_s', name .. '_n')}
+  local own, common = unpack(queue[key])
   local seconds = job:option('retention') or own[1] or common[1] or (to == 'c' and meta[3]) or (to == 'f' and meta[4])
     or (to == 'x' and meta[5]) or (to == 'f' and 86400 or 3600)
   due_at('end', now + tonumber(seconds) * 1000, job.id)

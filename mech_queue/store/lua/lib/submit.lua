@@ -74,7 +74,6 @@ local function submit(spec)
   queue_create(queue)
   local seq = tick()
   local job = setmetatable({id = spec.id, changed = {}}, Job)
-  for _, field in ipairs(FIELDS) do job[field] = false end
   local at = spec.run_at or (spec.delay and now + spec.delay) or now
   local state = (awaited > 0 or broken or at > now) and 'd' or 'w'
   job:set('q', spec.q) job:set('s', state) job:set('n', seq8(seq))
