@@ -24,8 +24,9 @@ _runtimes: "weakref.WeakKeyDictionary[Any, Runtime]" = weakref.WeakKeyDictionary
 class Runtime:
     """One per Celery app and process; a forked pool process inherits it (the store reconnects by itself).
 
-    ``refused``: the store's sentence when it serves this library version no longer. ``publisher``, there as soon
-    as the store is open: sends wake-ups where another broker than the store carries them.
+    ``refused``: the store's sentence when it serves this library version no longer. ``quitting``: a soft or cold
+    shutdown has begun. ``publisher``, there as soon as the store is open: sends wake-ups where another broker than
+    the store carries them.
     """
 
     publisher: Publisher
@@ -34,6 +35,7 @@ class Runtime:
         self.app = app
         self.options = options
         self.refused: str | None = None
+        self.quitting = False
         self.running = RunningJobs()
         self.slots = SlotReleaser()
         self.gate = Gate(lambda: self.store, options, self.refuse)

@@ -10,7 +10,7 @@ from celery.worker import state as worker_state
 from celery.worker.consumer.tasks import Tasks
 from kombu.utils.compat import detect_environment
 
-from mech_queue.celery import reconnect
+from mech_queue.celery import quitting, reconnect
 from mech_queue.celery.broker import is_amqp
 from mech_queue.celery.consumers import Consumers, consumed, define_queues
 from mech_queue.celery.endings import error_json
@@ -156,6 +156,8 @@ class JobsStep(bootsteps.StartStopStep):
             self._leases.start()
         if self._consumers is None:
             self._consumers = Consumers(self._runtime, consumer)
+            quitting.take_no_more(consumer.controller, self._runtime)
+            quitting.quit_in_a_greenlet(consumer.controller, self._runtime)
         self._consumers.start()
 
     def stop(self, consumer: Any) -> None:

@@ -103,7 +103,8 @@ class WakeRequest(Request):
     def stopping(self) -> bool:
         """Is this worker on its way out? Then nothing is claimed, and the broker gets its message back."""
         return (
-            worker_state.should_stop not in (None, False)
+            self.runtime.quitting
+            or worker_state.should_stop not in (None, False)
             or worker_state.should_terminate not in (None, False)
             or self.consumer.blueprint.state != bootsteps.RUN
             or self.consumer.controller.blueprint.state != bootsteps.RUN

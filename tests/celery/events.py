@@ -1,7 +1,6 @@
 """What monitors such as Flower see: the task events of a shop's workers."""
 
 import threading
-import time
 from collections import defaultdict
 from typing import Any
 
@@ -11,6 +10,9 @@ from tests.celery.support import Shop
 
 CLOSING = {"task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"}
 
+LOOK_S = 0.2
+"""How often it looks whether it is to stop."""
+
 
 class Events:
     """Collects all task events of the shop's broker; connects again when it was away (what came meanwhile is lost)."""
@@ -18,25 +20,14 @@ class Events:
     def __init__(self, shop: Shop) -> None:
         self.app = Celery("monitor", broker=shop.broker_url, set_as_current=False)
         self.by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self._ended = threading.Event()
         self._connection = self.app.connection()
         self._receiver = self.app.events.Receiver(self._connection, handlers={"*": self._take})
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._receiver.run, kwargs={"wakeup": False, "safety_interval": LOOK_S})
         self._thread.start()
 
     def _take(self, event: dict[str, Any]) -> None:
         if "uuid" in event:
             self.by_id[event["uuid"]].append(event)
-
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            try:
-                for _ in self._receiver.consume(limit=None, timeout=0.1, safety_interval=0):
-                    pass
-            except self._connection.connection_errors + self._connection.channel_errors:
-                time.sleep(0.1)
-                self._connection = self.app.connection()
-                self._receiver = self.app.events.Receiver(self._connection, handlers={"*": self._take})
 
     def types(self, job_id: str) -> list[str]:
         """The events of one job, in the order they came."""
@@ -48,7 +39,6 @@ class Events:
 
     def close(self) -> None:
         """Stop."""
-        self._ended.set()
         self._receiver.should_stop = True
         self._thread.join()
         self._connection.close()

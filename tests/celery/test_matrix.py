@@ -114,7 +114,7 @@ class Cell:
             # never two endings for one attempt, and none that contradicts the job
             assert len(shown) <= max(1, job.attempt), (job.id, shown)
             assert set(shown) <= {LAST[job.state], "task-retried"}, (job.id, shown)
-        assert not [key for key in self.events.by_id if key.startswith("mqw-")]
+        assert not [key for key in list(self.events.by_id) if key.startswith("mqw-")]
         return found
 
     def _shown(self, job: JobRecord) -> bool:
@@ -169,17 +169,17 @@ def warm_shutdown(cell: Cell) -> None:
 
 
 def soft_shutdown(cell: Cell) -> None:
-    """QUIT with ``worker_soft_shutdown_timeout``: what runs may end within it."""
+    """QUIT with ``worker_soft_shutdown_timeout``: what runs may end within it, and nothing else starts."""
     worker = cell.worker(SHOP_SOFT_SHUTDOWN_S="4", MECH_QUEUE_LEASE_SECONDS="60")
-    cell.load(cell.concurrency, "sleep", [1])
+    cell.load(2 * cell.concurrency, "sleep", [1])
     cell.started(cell.concurrency)
     worker.stop(signal.SIGQUIT)
-    if cell.pool == "solo":
-        cell.worker()
-        cell.finish(completed=1, told=False)
-        raise NotHere("cut and run again: the body cannot go on while its own thread waits")
-    cell.finish(completed=cell.concurrency, told=False)
     assert cell.bodies() == cell.concurrency
+    cell.worker()
+    found = cell.finish(completed=2 * cell.concurrency, told=False)
+    if cell.pool == "solo":
+        raise NotHere("cut and run again: the body cannot go on while its own thread waits")
+    assert sum(job.stalls for job in found) == 0
 
 
 def cold_shutdown(cell: Cell) -> None:
