@@ -291,8 +291,7 @@ end
 -- without a trace: record, index, counters. The job is in no ring, under no lease; whoever depends on it is told by
 -- the due entry 'c', which the caller files
 local function remove(job)
-  index(job, 'ZREM')
-  call('ZREM', P .. 'ix', 's' .. job.s .. job.q .. '\0' .. job.n, 't' .. (job.t or '') .. '\0' .. job.n)
+  index(job, 'ZREM', {'s' .. job.s .. job.q .. '\0' .. job.n, 't' .. (job.t or '') .. '\0' .. job.n})
   call('ZREM', P .. 'all', job.id)
   call('ZREM', P .. 'end', job.id)
   free_dedupe(job)
