@@ -4,6 +4,7 @@ redis-py repeats a timed-out command ten times by default; a script that is not 
 again. So nothing is retried here: ``Scripts.run`` repeats what is declared idempotent, once.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from redis.sentinel import Sentinel
 
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.store.wire import Wire, pack
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 3.0  # far above the slowest script (some 10 ms), below the patience of an HTTP client
@@ -137,6 +140,10 @@ class _Translated:
             text = str(error)
             if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in text[:80] or "-OOM" in text:
                 raise Refusal(Code.STORE_FULL, FULL, retry_after=5) from error
+            refused = isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("NOPERM")
+            if refused or "ACL failure" in text[:80]:  # the second: of a command within a script
+                log.error("the user of the store may not do what this release needs: %s", text)
+                raise Refusal(Code.STORE_UNAVAILABLE, FORBIDDEN, retry_after=60) from error
             if not isinstance(error, _AWAY) and not text.startswith(_UNAVAILABLE):
                 return
         raise Refusal(Code.STORE_UNAVAILABLE, UNAVAILABLE, retry_after=1) from error
@@ -151,6 +158,7 @@ def translated() -> _Translated:
 
 
 UNAVAILABLE = "The store cannot be reached; nothing is known to have changed. Try again shortly."
+FORBIDDEN = "The store forbids the service what it needs: its operator finds in the log which right is missing."
 FULL = "The store is out of memory and takes no new work; finishing jobs still works. Try again later."
 
 

@@ -73,6 +73,29 @@ def test_a_store_that_is_away_is_a_refusal_in_our_words(way: str, loop: LoopThre
     loop.call(door.store.close)
 
 
+@pytest.mark.parametrize("rules", ["-zadd", "-evalsha", "%R~*"])
+def test_a_user_without_the_rights_is_a_refusal_and_a_line_in_the_log(
+    rules: str, valkey_server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a store that works, and then a user who may do less
+    url = valkey_server.fresh_database()
+    whole = Store.open(url)
+    whole.greet(initialise=True)
+    jobs.submit(whole, APPLICATION, JobSpec("q"))
+    with valkey_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "poor", "reset", "on", ">secret", "~*", "&*", "+@all")
+        client.execute_command("ACL", "SETUSER", "poor", *(["resetkeys", rules] if "~" in rules else [rules]))
+    poor = Store.open(url.replace("redis://", "redis://poor:secret@"))
+    # when it is used
+    with pytest.raises(Refusal) as refused:
+        jobs.submit(poor, APPLICATION, JobSpec("q"))
+    # then callers hear that the service cannot, and its operator why
+    assert refused.value.code is Code.STORE_UNAVAILABLE
+    assert "the user of the store may not do" in caplog.text
+    poor.close()
+    whole.close()
+
+
 def test_each_of_many_callers_gets_its_own_answer(door: Door) -> None:
     # given jobs with data of very different sizes
     store, sizes = door.store, [1, 70_000, 300, 5_000]
