@@ -26,7 +26,7 @@ from mech_queue.model.job import JobSpec
 from mech_queue.model.metadata import fields_of
 from mech_queue.services import applications, jobs, subscriptions
 from mech_queue.store import Store, keys
-from mech_queue.store.deliveries import NewDelivery
+from mech_queue.store.deliveries import NewDelivery, Slots
 from tests.support.service import Service
 from tests.support.valkey import free_port
 from tests.support.waiting import wait_until
@@ -140,7 +140,7 @@ def _store_cpu_s(store: Store) -> float:
 def sending(count: int) -> Figures:
     """One webhooks process."""
     with receiver() as url, service("scheduler", "webhooks", WEBHOOK_ENDPOINT_SLOTS=str(THREADS)) as (made, store, app):
-        store.deliveries.slots = THREADS
+        store.deliveries.slots = Slots(THREADS, THREADS)
         fill(store, app, url, count)
         made.start()
         return timed(made, "webhooks", store, lambda: store.deliveries.waiting(keys.shard_of(app))["c"], count)

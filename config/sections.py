@@ -143,8 +143,16 @@ class WebhookSection(BaseModel):
     webhook_concurrency: int = setting(64, "Deliveries that one webhooks process sends at a time.", ge=1)
     webhook_endpoint_slots: int = setting(
         0,
-        "Deliveries to one endpoint at a time, so that a slow one cannot take all threads. 0: a quarter of "
+        "Deliveries to one endpoint at a time, by all webhooks processes together, so that a slow one cannot take "
+        "all threads. 0: a quarter of "
         "WEBHOOK_CONCURRENCY.",
+        ge=0,
+    )
+    webhook_application_slots: int = setting(
+        0,
+        "Deliveries of one application at a time, by all webhooks processes together, so that one with many slow "
+        "endpoints cannot take all threads. 0: half of WEBHOOK_CONCURRENCY, but never less than one endpoint gets. "
+        "Where there is one application, give it all: as many as WEBHOOK_CONCURRENCY, times the processes.",
         ge=0,
     )
     webhook_timeout_seconds: float = setting(

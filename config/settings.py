@@ -141,6 +141,11 @@ class Settings(StoreSection, KeysSection, ServerSection, LimitsSection, WebhookS
         return self.webhook_endpoint_slots or max(1, self.webhook_concurrency // 4)
 
     @property
+    def application_slots(self) -> int:
+        """Deliveries of one application at a time: WEBHOOK_APPLICATION_SLOTS, else half of WEBHOOK_CONCURRENCY."""
+        return self.webhook_application_slots or max(self.endpoint_slots, self.webhook_concurrency // 2)
+
+    @property
     def warnings(self) -> list[str]:
         """Sentences that a start in development must show; production refuses instead."""
         weakness = self._weakness_of_master_key()

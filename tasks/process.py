@@ -11,6 +11,7 @@ from mech_queue.model import address
 from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.outbound import Sender
 from mech_queue.store import Store
+from mech_queue.store.deliveries import Slots
 from tasks import wakeups
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def start(settings: Settings) -> None:
     policy = address.allow(settings.webhook_allowed_cidrs)
     Process.store = Store.open(settings.redis_url)
     Process.store.secrets_key = settings.secrets_key or None
-    Process.store.deliveries.slots = settings.endpoint_slots
+    Process.store.deliveries.slots = Slots(settings.endpoint_slots, settings.application_slots)
     Process.sender = Sender(
         policy,
         total_s=settings.webhook_timeout_seconds,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mech_queue.model import endpoint
 from mech_queue.model.delivery import BY_STATE, Attempt, DeliveryRecord, DeliveryState, Outcome
@@ -24,6 +24,13 @@ RECORD = 1  # format number of the ``d:`` record
 BATCH = 100  # deliveries per script run
 BATCH_BYTES = 4 * 1024 * 1024  # … and bytes of their bodies
 SKIPPED = b"skipped"
+
+
+class Slots(NamedTuple):
+    """Deliveries that are sent at a time, by all processes together: to one endpoint, and of one application."""
+
+    endpoint: int
+    application: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +97,13 @@ def missing() -> Refusal:
 class Deliveries:
     """Every method raises Refusal; nothing here is cached.
 
-    ``slots``: deliveries to one endpoint at a time, set by the stages at their start. None leaves the number
-    as it is in the store (another process's word).
+    ``slots`` are set by the stages at their start. None leaves them as they are in the store (another process's
+    word).
     """
 
     def __init__(self, store: "Store") -> None:
         self._store = store
-        self.slots: int | None = None
+        self.slots: Slots | None = None
 
     def create(self, shard: int, deliveries: Sequence[NewDelivery], batch_id: bytes | None = None) -> int:
         """Keep them in steps; the last step ticks ``batch_id`` off. Returns how many are new."""
@@ -105,7 +112,7 @@ class Deliveries:
         for number, step in enumerate(steps, 1):
             args: dict[str, Any] = {"deliveries": [_packed(one) for one in step]}
             if self.slots is not None:
-                args["slots"] = self.slots
+                args["slots"] = self.slots._asdict()
             if batch_id is not None and number == len(steps):
                 args["batch"] = batch_id
             made += int(self._run("deliveries_create", shard, args, idempotent=True))

@@ -139,10 +139,15 @@ def test_production_refuses_a_store_elsewhere_without_password(settings):
     assert settings(REDIS_URL="redis://127.0.0.1/0").app_env == "production"
 
 
-def test_one_endpoint_gets_a_quarter_of_the_threads_unless_told_otherwise(settings):
-    assert settings().endpoint_slots == 16
-    assert settings(WEBHOOK_CONCURRENCY="3").endpoint_slots == 1
-    assert settings(WEBHOOK_ENDPOINT_SLOTS="2").endpoint_slots == 2
+def test_an_endpoint_gets_a_quarter_and_an_application_half_of_the_threads_unless_told_otherwise(settings):
+    def slots(**environment):
+        made = settings(**environment)
+        return made.endpoint_slots, made.application_slots
+
+    assert slots() == (16, 32)
+    assert slots(WEBHOOK_ENDPOINT_SLOTS="40") == (40, 40)
+    assert slots(WEBHOOK_ENDPOINT_SLOTS="0", WEBHOOK_CONCURRENCY="3") == slots(WEBHOOK_CONCURRENCY="1") == (1, 1)
+    assert slots(WEBHOOK_ENDPOINT_SLOTS="2", WEBHOOK_APPLICATION_SLOTS="5") == (2, 5)
 
 
 def test_a_proxy_for_webhooks_is_a_whole_address(settings):

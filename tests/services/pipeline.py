@@ -84,6 +84,13 @@ class Pipeline:
         """Deliveries, newest first."""
         return deliveries.search(self.store, self.application_id, DeliveryQuery(**query)).deliveries
 
+    def neighbour(self) -> str:
+        """Another application in the same shard."""
+        while True:
+            made = applications.create(self.store, "stranger").application.id
+            if keys.shard_of(made) == self.shard:
+                return made
+
     def only(self) -> DeliveryRecord:
         """The one delivery there is, with its attempts."""
         (found,) = self.find()

@@ -8,7 +8,7 @@ from mech_queue.model.application import Secret
 from mech_queue.model.delivery import DeliveryQuery, DeliveryState
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.event import EventType
-from mech_queue.services import applications, deliveries, events, subscriptions
+from mech_queue.services import deliveries, events, subscriptions
 from mech_queue.store import keys
 from tests.services.pipeline import Pipeline
 from tests.support import Answer, Receiver
@@ -243,37 +243,6 @@ def test_an_overloaded_receiver_is_left_alone_for_a_minute(pipeline: Pipeline, r
     assert pipeline.deliver() == 2
 
 
-def test_endpoints_take_turns(pipeline: Pipeline, receiver: Receiver) -> None:
-    with Receiver() as other:
-        for _ in range(4):
-            pipeline.report(pipeline.submit(webhooks={"completed": receiver.url()}), "complete")
-        pipeline.report(pipeline.submit(webhooks={"completed": other.url()}), "complete")
-        pipeline.match()
-        for _ in range(2):
-            deliveries.deliver_next(pipeline.store, pipeline.sender, pipeline.shard)
-        assert (len(receiver.requests), len(other.requests)) == (1, 1)
-
-
-def test_slots_bound_what_one_endpoint_gets_at_a_time(pipeline: Pipeline, receiver: Receiver) -> None:
-    pipeline.store.deliveries.slots = 2
-    for _ in range(4):
-        pipeline.report(pipeline.submit(webhooks={"completed": receiver.url()}), "complete")
-    pipeline.match()
-    held = [pipeline.store.deliveries.claim(pipeline.shard, LEASE_MS) for _ in range(3)]
-    assert [one is not None for one in held] == [True, True, False]
-
-
-def test_a_process_that_knows_no_slots_leaves_them_as_they_are(pipeline: Pipeline, receiver: Receiver) -> None:
-    pipeline.store.deliveries.slots = 2
-    made = pipeline.subscribe(receiver.url())
-    for number in (2, None):  # a stage, then the API
-        pipeline.store.deliveries.slots = number
-        for _ in range(2):
-            deliveries.send_test(pipeline.store, pipeline.application_id, made.subscription.id)
-    held = [pipeline.store.deliveries.claim(pipeline.shard, LEASE_MS) for _ in range(3)]
-    assert [one is not None for one in held] == [True, True, False]
-
-
 def test_a_success_can_be_replayed_and_says_so(pipeline: Pipeline, receiver: Receiver) -> None:
     pipeline.report(pipeline.submit(webhooks={"completed": receiver.url()}), "complete")
     pipeline.run()
@@ -298,7 +267,7 @@ def test_a_replay_supersedes_the_pending_retry(pipeline: Pipeline, receiver: Rec
 def test_another_applications_delivery_does_not_exist(pipeline: Pipeline, receiver: Receiver) -> None:
     pipeline.report(pipeline.submit(webhooks={"completed": receiver.url()}), "complete")
     pipeline.match()
-    stranger = _neighbour(pipeline)
+    stranger = pipeline.neighbour()
     for act in (deliveries.get, deliveries.replay):
         with pytest.raises(Refusal) as refused:
             act(pipeline.store, stranger, pipeline.only().id)
@@ -396,14 +365,6 @@ def test_urls_of_a_job_are_those_of_the_six_events(pipeline: Pipeline) -> None:
     named = [event for event in EventType if events.webhook_urls(job, event)]
     assert [event.value for event in named] == "started progress completed failed cancelled retrying".split()
     assert endpoint.origin("http://a.example/") == "http://a.example:80"
-
-
-def _neighbour(pipeline: Pipeline) -> str:
-    """Another application in the same shard."""
-    while True:
-        made = applications.create(pipeline.store, "stranger").application.id
-        if keys.shard_of(made) == pipeline.shard:
-            return made
 
 
 def _raw(job_id: str) -> bytes:

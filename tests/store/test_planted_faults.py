@@ -33,8 +33,8 @@ class Fault:
 FAULTS = [
     Fault(
         "an ended job leaves its key blocked",
-        "call('HDEL', queue.running, key) end\n  regroup(queue, key)",
-        "call('HDEL', queue.running, key) end",
+        "key_counted(queue, key, -1)\n  regroup(queue, key)",
+        "key_counted(queue, key, -1)",
     ),
     Fault(
         "no queue is woken for a free slot of the application",

@@ -2,8 +2,10 @@
 
 import re
 import signal
+import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,10 @@ class Stages:
         self.store.greet(initialise=True)
         made = applications.create(self.store, "test")
         self.id, self.secret = made.application.id, made.webhook_secret
+
+    def close(self) -> None:
+        """Leave the store; the processes go on."""
+        self.store.close()
 
     def complete(self, webhooks: dict[str, str], count: int = 1) -> list[str]:
         """Jobs that complete at once."""
@@ -72,13 +78,13 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def stages(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
-    """Eight threads, so two for one endpoint."""
+    """Eight threads, so two for one endpoint and four for one application."""
     ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(str(ca_file))
     with Service(ROLES, WEBHOOK_CONCURRENCY="8", WEBHOOK_CA_FILE=str(ca_file)) as service:
         running = Stages(service)
         yield running
-        running.store.close()
+        running.close()
 
 
 def test_a_completed_webhook_arrives_signed(stages: Stages, receiver: Receiver) -> None:
@@ -148,6 +154,25 @@ def test_healthy_deliveries_are_fast_beside_a_black_hole(stages: Stages, receive
         assert waits[int(len(waits) * 0.99)] < 2, waits[-5:]
         # And the dead endpoint never had more than its slots
         assert len(black_hole.requests) <= 2
+
+
+def test_healthy_deliveries_are_fast_beside_an_application_of_black_holes(stages: Stages, receiver: Receiver) -> None:
+    with ExitStack() as stack:
+        # Given another application with 40 endpoints that take connections and never answer
+        holes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(40)]
+        crowd = stack.enter_context(closing(Stages(stages.service)))
+        stack.callback(lambda: applications.delete(crowd.store, crowd.id))
+        for hole in holes:
+            crowd.complete({"completed": f"http://127.0.0.1:{hole.getsockname()[1]}/"}, 3)
+        crowd.wait_for_states(DeliveryState.SENDING, 4)
+        # When the first sends to a healthy one, again and again
+        for number in range(1, 21):
+            stages.complete({"completed": receiver.url()}, 5)
+            receiver.wait_for(5 * number, deadline_s=30)
+        # Then its deliveries do not wait, and the other has its slots all the time
+        waits = sorted(one.at - _seconds(one.json()["timestamp"]) for one in receiver.requests)
+        assert waits[int(len(waits) * 0.99)] < 2, waits[-5:]
+        assert len(crowd.find(states=(DeliveryState.SENDING,))) == 4
 
 
 def test_secrets_show_in_no_log(stages: Stages, receiver: Receiver) -> None:
@@ -240,7 +265,7 @@ def test_a_killed_worker_loses_nothing_and_its_attempts_are_counted(receiver: Re
             attempts = deliveries.get(stages.store, stages.id, one.id).attempts
             assert {attempt.error_code for attempt in attempts[:-1]} == {"interrupted"}
             assert attempts[-1].success
-        stages.store.close()
+        stages.close()
 
 
 def _unsent(stages: Stages) -> int:

@@ -1,5 +1,5 @@
 -- Keep the deliveries of a batch of events, up to 100 in one call, and at the last call tick the batch off.
---   Run for application `~`. args: slots or nil, batch (id, with the last call) or nil,
+--   Run for application `~`. args: slots {endpoint, application} or nil, batch (id, with the last call) or nil,
 --     deliveries: list of {id, k endpoint, o options, i hashes, blob, body, app, sub or nil, skip true: only written down,
 --       coalesce (16 bytes: progress of this job to this receiver) with seq, at ms or nil: not before}
 --   answer: how many are new

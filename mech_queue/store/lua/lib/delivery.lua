@@ -1,5 +1,6 @@
 -- A delivery: a job of the shard's application `~` in queue `webhooks`, whose concurrency key is its endpoint
--- ("<application> <origin>"). What is more than a job:
+-- ("<application> <origin>"); endpoints wait in turn among those of their application, and applications among each other.
+-- What is more than a job:
 --   d:<id> msgpack {1, application, event name, job id or '', sequence, ms, subscription id or '', URL, queue}
 --   <P>body:<id> string: the bytes that every attempt sends
 --   <P>at:<id> list of attempts: msgpack {number, ms, duration, ok 0|1, status or 0, code, error, excerpt, truncated 0|1, manual 0|1}
@@ -15,23 +16,21 @@
 local FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING = 5, 30000, 600000
 local KEEP_SECONDS, MOST_ATTEMPTS = 604800, 100
 local KEEP_MOST = 10000                                    -- per endpoint, and per way to end
-local SLOTS = 16                                           -- until a process says otherwise
+local SLOTS = {endpoint = 16, application = 32}            -- until a process says otherwise
 
--- the only queue of `~`; `slots`: deliveries to one endpoint at a time, nil: as many as before
+-- the only queue of `~`; `slots`: deliveries to one endpoint and of one application at a time, nil: as many as before
 local function webhooks_queue(slots)
   local queue = queue_load('webhooks')
   if not queue.known then
     slots = slots or SLOTS
     queue_create(queue)
-    call('HSET', queue.key, 'own_limits', '1')
     for _, name in ipairs({'completed', 'failed', 'cancelled'}) do
       call('HSET', queue.key, 'keep_' .. name .. '_s', KEEP_SECONDS)
     end
-    queue.own_limits = true
   end
-  if slots and queue.per_key ~= slots then
-    call('HSET', queue.key, 'per_key', int(slots))
-    queue.per_key = slots
+  if slots and (queue.per_key ~= slots.endpoint or queue.per_application ~= slots.application) then
+    queue.per_key, queue.per_application = slots.endpoint, slots.application
+    call('HSET', queue.key, 'per_key', int(slots.endpoint), 'per_application', int(slots.application))
     due_at('due', now, 'k' .. queue.name)
   end
   return queue

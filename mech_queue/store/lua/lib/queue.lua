@@ -1,7 +1,8 @@
 -- A queue: order, limits and wake-ups. Rules and their proof: docs/engine.md.
 --   <P>queues set of names      <P>q:<queue> hash: settings, n<letter> counters, marks
 --   <P>r:<queue> ring: score -priority, member seq8 (a job without key) or turn8 .. key (a key with work and room)
---   <P>w:<queue>:<key> waiting jobs of a key   <P>kt:<queue> key -> turn8   <P>kr:<queue> key -> running
+--   <P>w:<queue>:<key> waiting jobs of a key (deliveries: of an endpoint; of an application its endpoints with room)
+--   <P>kt:<queue> key -> turn8   <P>kr:<queue> key -> running
 --   <P>kl:<queue> key -> limit of its own (deliveries: the circuit breaker)   <P>rl:<queue> starts 'ms:count'
 --   <P>ab queues blocked by the application limit, in turn order   <P>res slots held: queue -> until
 --   <P>due members here: r<queue> rate slot frees, g<queue> held slot lapses, s<queue> repair
@@ -15,12 +16,12 @@ local function queue_load(name)
   if queue then return queue end
   local key = P .. 'q:' .. name
   local v = call('HMGET', key, 'paused', 'concurrency', 'rate_max', 'rate_per', 'per_key', 'na', 'rate_used', 'lap',
-    'repair', 'idle', 'seen', 'lease', 'started_lease', 'attempts', 'draining', 'own_limits', 'outstanding', 'known', 'sampled')
+    'repair', 'idle', 'seen', 'lease', 'started_lease', 'attempts', 'draining', 'per_application', 'outstanding', 'known', 'sampled')
   queue = {name = name, key = key, paused = v[1] == '1', concurrency = tonumber(v[2] or nil) or HUGE,
     rate_max = tonumber(v[3] or nil), rate_per = tonumber(v[4] or nil), per_key = tonumber(v[5] or nil) or HUGE,
     active = tonumber(v[6] or 0), rate_used = tonumber(v[7] or 0), lap = v[8] == '1', repair = v[9] == '1',
     idle = v[10], seen = tonumber(v[11] or 0), lease = tonumber(v[12] or nil), started_lease = tonumber(v[13] or nil),
-    attempts = tonumber(v[14] or nil) or default_attempts, draining = v[15] == '1', own_limits = v[16] == '1',
+    attempts = tonumber(v[14] or nil) or default_attempts, draining = v[15] == '1', per_application = tonumber(v[16] or nil),
     outstanding = tonumber(v[17] or 0), known = v[18] == '1',
     sampled = tonumber(v[19] or 0),
     ring = P .. 'r:' .. name, turns = P .. 'kt:' .. name, running = P .. 'kr:' .. name}
@@ -37,24 +38,35 @@ end
 
 local function key_waiting(queue, key) return P .. 'w:' .. queue.name .. ':' .. key end
 local function key_running(queue, key) return tonumber(call('HGET', queue.running, key) or 0) end
+-- deliveries: an endpoint ("<application> <origin>") is below its application, which is a key, too
+local function key_above(key) return APP_ID == '~' and string.match(key, '^(%S+) ') or nil end
+local function stands_for_keys(key) return APP_ID == '~' and not key_above(key) end
 local function key_limit(queue, key)
-  if not queue.own_limits then return queue.per_key end
+  if APP_ID ~= '~' then return queue.per_key end
+  if stands_for_keys(key) then return queue.per_application end
   return tonumber(call('HGET', P .. 'kl:' .. queue.name, key) or nil) or queue.per_key
 end
 
--- membership of a key in the ring, derived from its facts; called after every change of its jobs or its running
-local function regroup(queue, key)
+-- membership of a key in its ring, derived from its facts; called after every change of its jobs or its running
+local function regroup_one(queue, key, above)
   local turn = call('HGET', queue.turns, key)
   if not turn then return end
+  local ring = above and key_waiting(queue, above) or queue.ring
   local head = call('ZRANGE', key_waiting(queue, key), 0, 0, 'WITHSCORES')
   if #head == 0 then
-    call('ZREM', queue.ring, turn .. key)
+    call('ZREM', ring, turn .. key)
     call('HDEL', queue.turns, key)
   elseif key_running(queue, key) >= key_limit(queue, key) then
-    call('ZREM', queue.ring, turn .. key)
+    call('ZREM', ring, turn .. key)
   else
-    call('ZADD', queue.ring, head[2], turn .. key)
+    call('ZADD', ring, head[2], turn .. key)
+    if above then call('HSETNX', queue.turns, above, seq8(tick())) end
   end
+end
+local function regroup(queue, key)
+  local above = key_above(key)
+  regroup_one(queue, key, above)
+  if above then regroup_one(queue, above) end
 end
 
 local function enqueue(queue, key, priority, seq)
@@ -70,9 +82,13 @@ local function dequeue(queue, key, seq)
   regroup(queue, key)
 end
 
-local function key_started(queue, key) call('HINCRBY', queue.running, key, 1) end
+local function key_counted(queue, key, by)
+  if call('HINCRBY', queue.running, key, by) <= 0 then call('HDEL', queue.running, key) end
+  if key_above(key) then key_counted(queue, key_above(key), by) end
+end
+local function key_started(queue, key) key_counted(queue, key, 1) end
 local function key_left(queue, key)
-  if call('HINCRBY', queue.running, key, -1) <= 0 then call('HDEL', queue.running, key) end
+  key_counted(queue, key, -1)
   regroup(queue, key)
 end
 
@@ -117,18 +133,20 @@ local function application_free(queue)
   return app.max - app.active - app.held + own
 end
 
--- how many jobs of the ring could start, up to `most`
-local function startable(queue, most)
-  local n = call('ZCARD', queue.ring)
+-- how many jobs of a ring (nil: the queue's) could start, up to `most`
+local function startable(queue, most, ring)
+  ring = ring or queue.ring
+  local n = call('ZCARD', ring)
   if n == 0 or n >= most then return math.min(n, most) end
   local sum = 0
-  for _, member in ipairs(call('ZRANGE', queue.ring, 0, most)) do
+  for _, member in ipairs(call('ZRANGE', ring, 0, most)) do
     if #member == 8 then
       sum = sum + 1
     else
       local key = string.sub(member, 9)
-      local room = key_limit(queue, key) - key_running(queue, key)
-      sum = sum + math.max(0, math.min(call('ZCARD', key_waiting(queue, key)), room))
+      local room, waiting = key_limit(queue, key) - key_running(queue, key), key_waiting(queue, key)
+      local ready = stands_for_keys(key) and startable(queue, math.min(most, room), waiting) or call('ZCARD', waiting)
+      sum = sum + math.max(0, math.min(ready, room))
     end
     if sum >= most then return most end
   end
