@@ -43,8 +43,9 @@ class Queues(Resource):
     @blp.response(200, schemas.QueuesAnswerSchema())
     def get(self) -> Response:
         """List queues, by name"""
-        page, cursor = page_of(query(), queues.list_(store(), application_id()), lambda record: record.name)
-        return respond(ok(queues=[to_json(record) for record in page], count=len(page), nextCursor=cursor))
+        page, cursor = page_of(query(), queues.names(store(), application_id()), str)
+        found = queues.get_many(store(), application_id(), page)
+        return respond(ok(queues=[to_json(record) for record in found], count=len(found), nextCursor=cursor))
 
 
 @blp.route("/api/queues/<queue>")

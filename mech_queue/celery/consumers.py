@@ -91,10 +91,10 @@ class Consumers:
         for application in options.applications:
             wanted += self._all_applications() if application == "*" else [application]
         return [
-            Place(application_id, queue.name)
+            Place(application_id, name)
             for application_id in dict.fromkeys(wanted)
-            for queue in queues.list_(store, application_id)
-            if any(fnmatchcase(queue.name, pattern) for pattern in options.queues)
+            for name in queues.names(store, application_id)
+            if any(fnmatchcase(name, pattern) for pattern in options.queues)
         ]
 
     def _all_applications(self) -> list[str]:

@@ -31,10 +31,14 @@ def missing() -> Refusal:
     return Refusal(Code.NOT_FOUND, "There is no such queue.")
 
 
-def list_(store: Store, application_id: str) -> list[QueueRecord]:
-    """All queues of an application, by name."""
-    names = store.queues.names(application_id)
-    return [found for found in store.queues.get_many(application_id, names) if found]
+def names(store: Store, application_id: str) -> list[str]:
+    """The names of an application's queues, sorted."""
+    return store.queues.names(application_id)
+
+
+def get_many(store: Store, application_id: str, some: list[str]) -> list[QueueRecord]:
+    """Those of the named queues that exist, in the order of the names."""
+    return [found for found in store.queues.get_many(application_id, some) if found]
 
 
 def get(store: Store, application_id: str, queue: str) -> QueueRecord:
