@@ -17,6 +17,8 @@ app.conf.task_ignore_result = True
 app.conf.worker_soft_shutdown_timeout = float(os.environ.get("SHOP_SOFT_SHUTDOWN_S", "0"))
 if os.environ.get("SHOP_PREFETCHES"):
     app.conf.worker_disable_prefetch = False
+if visibility_s := os.environ.get("SHOP_VISIBILITY_S"):
+    app.conf.broker_transport_options = {"visibility_timeout": float(visibility_s), "unacked_restore_interval": 0.1}
 
 mech_queue.celery.install(app, application=os.environ.get("SHOP_APPLICATION") or None)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import redis
+from celery import Celery
 
 from tests.celery.support import APPLICATION, QUEUE, Shop, Worker
 from tests.support import wait_until
@@ -218,14 +219,31 @@ def test_a_cancelled_body_that_ignores_sigterm_is_killed(shop: Shop) -> None:
     assert shop.job(job).state == "cancelled" and not shop.notes("end")
 
 
-def test_a_job_cancelled_before_its_turn_never_reaches_a_body(shop: Shop) -> None:
+def test_a_job_that_somebody_else_has_or_cancelled_never_reaches_a_body(shop: Shop) -> None:
     from mech_queue.services import jobs
 
-    job = shop.submit("sleep", [0])
-    jobs.cancel(shop.store, APPLICATION, job)
+    # given one that an HTTP worker took, and one that was cancelled; their wake-ups are left
+    taken, cancelled = shop.submit("sleep", [0]), shop.submit("sleep", [0])
+    jobs.claim(shop.store, APPLICATION, [QUEUE], lease_ms=60_000)
+    jobs.cancel(shop.store, APPLICATION, cancelled)
+    # when a worker serves them
     shop.worker("prefork", 1)
+    # then it runs what comes after them only
     assert shop.run("add", [1]).state == "completed"
-    assert not shop.notes("start")
+    assert shop.job(taken).state == "active" and not shop.notes("start")
+
+
+def test_a_job_longer_than_the_brokers_visibility_timeout_runs_once(shop: Shop, broker_is_store: None) -> None:
+    # given a broker that sends again what nobody acknowledged within 0.3 s
+    shop.worker("prefork", 3, SHOP_VISIBILITY_S="0.3")
+    # when a job takes longer, beside an ordinary task that is acknowledged at its end
+    job = shop.submit("sleep", [1])
+    with Celery("caller", broker=shop.broker_url, set_as_current=False) as app:
+        app.send_task("late", [1], ignore_result=True)
+    # then only the task runs again
+    assert shop.until(job).state == "completed"
+    wait_until(lambda: shop.notes().count(["start", "late"]) > 1, message="the task again")
+    assert shop.notes().count(["start", job]) == 1
 
 
 def test_the_jobs_own_timeout_stops_the_body(shop: Shop) -> None:
