@@ -2,7 +2,8 @@
 
     python -m benchmarks.native
 
-Each run has a fresh store; the worker is started, and timed from its 300th job to its last.
+Each run has a fresh store; the worker is started, and timed from its 300th job to its last, with the CPU time that it
+and its children used. Then: how late ordinary tasks begin on a queue of their own while the worker is full of jobs.
 """
 
 import argparse
@@ -12,8 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import redis
 
@@ -27,13 +30,24 @@ from tests.support.waiting import wait_until
 from workers import child
 
 KINDS = ("mech-queue", "celery, state tracked", "bare celery")
-APPLICATION, QUEUE = "app-benchmark000", "noop"
+APPLICATION, QUEUE, ORDINARY = "app-benchmark000", "noop", "ordinary"
 WARM = 300
 """Jobs before the clock starts: the worker's own start is not what is measured."""
 
 
-def measure(kind: str, pool: str, concurrency: int, count: int) -> float:
-    """Jobs per second of one worker."""
+@dataclass
+class Running:
+    """A worker that has begun to work off its queue. ``done``: how many it has ended."""
+
+    server: ValkeyServer
+    client: redis.Redis
+    worker: subprocess.Popen[bytes]
+    done: Callable[[], int]
+
+
+@contextmanager
+def worker(kind: str, pool: str, concurrency: int, count: int) -> Iterator[Running]:
+    """A worker with so many no-op jobs waiting, of which it has ended some; it consumes ORDINARY, too."""
     with ExitStack() as stack:
         server = as_embedded(ValkeyServer().start())
         stack.callback(server.close)
@@ -48,19 +62,54 @@ def measure(kind: str, pool: str, concurrency: int, count: int) -> float:
             "BACKEND_URL": server.url(1),
         }
         arguments = ["-m", "celery", "-A", "benchmarks.noop", "worker", "-P", pool, "-c", str(concurrency)]
-        arguments += ["-Q", queue if kind == KINDS[0] else QUEUE, "--without-gossip", "--without-mingle"]
+        arguments += [
+            "-Q",
+            f"{queue if kind == KINDS[0] else QUEUE},{ORDINARY}",
+            "--without-gossip",
+            "--without-mingle",
+        ]
         process = subprocess.Popen(
             child.command([sys.executable, *arguments, "-l", "WARNING"]),
             cwd=ROOT,
             env=environment,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         stack.callback(process.wait)
         stack.callback(process.terminate)
         wait_until(lambda: done() >= WARM, 60)
-        begun, already = time.perf_counter(), done()
-        wait_until(lambda: done() >= count, 120)
-        return (count - already) / (time.perf_counter() - begun)
+        yield Running(server, client, process, done)
+
+
+def measure(kind: str, pool: str, concurrency: int, count: int) -> tuple[float, float]:
+    """Jobs per second of one worker, and the microseconds of CPU that each cost it."""
+    with worker(kind, pool, concurrency, count) as running:
+        begun, already, used = time.perf_counter(), running.done(), cpu_s(running.worker.pid)
+        wait_until(lambda: running.done() >= count, 120)
+        took, used = time.perf_counter() - begun, cpu_s(running.worker.pid) - used
+        return (count - already) / took, used * 1e6 / (count - already)
+
+
+def neighbours(kind: str, pool: str, concurrency: int) -> tuple[float, float]:
+    """How late an ordinary task begins beside no-op jobs without end: median and p99 in ms."""
+    from celery import Celery
+
+    tasks = 100
+    with worker(kind, pool, concurrency, 30_000) as running, Celery("sender", broker=running.server.url()) as app:
+        for number in range(tasks):
+            app.send_task("stamp", [time.time()], queue=ORDINARY, ignore_result=True)
+            wait_until(lambda number=number: running.client.llen("began") > number, 30)  # type: ignore[misc]
+        assert running.done() < 30_000, "the jobs ended too soon"
+        late = sorted(float(one) * 1000 for one in running.client.lrange("began", 0, -1))
+        return statistics.median(late), late[tasks * 99 // 100]
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process and its children have used."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_s(int(one)) for one in children)
 
 
 def _submit_jobs(stack: ExitStack, server: ValkeyServer, count: int) -> Callable[[], int]:
@@ -100,16 +149,22 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    for pool, concurrency in (("prefork", 2), ("threads", 8)):
-        found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for pool, concurrency in (("prefork", 2), ("threads", 8), ("gevent", 8), ("solo", 1)):
+        found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
         for _ in range(options.rounds):
             for kind in KINDS:
                 found[kind].append(measure(kind, pool, concurrency, options.jobs))
-        ours = statistics.median(found[KINDS[0]])
-        print(f"{pool} {concurrency}: {KINDS[0]} {ours:,.0f}/s", flush=True)
-        for kind in KINDS[1:]:
-            other = statistics.median(found[kind])
-            print(f"    {kind} {other:,.0f}/s: we are {ours / other:.2f} × as fast", flush=True)
+        speed = {kind: statistics.median(rate for rate, _ in runs) for kind, runs in found.items()}
+        cpu = {kind: statistics.median(used for _, used in runs) for kind, runs in found.items()}
+        for kind in KINDS:
+            ratio = f", {speed[KINDS[0]] / speed[kind]:.2f} × as fast is mech-queue" if kind != KINDS[0] else ""
+            print(
+                f"{pool} {concurrency}: {kind} {speed[kind]:,.0f}/s, {cpu[kind]:,.0f} µs of CPU each{ratio}", flush=True
+            )
+        median, late = neighbours(KINDS[0], pool, concurrency)
+        print(
+            f"{pool} {concurrency}: an ordinary task begins {median:.0f} ms late (median), p99 {late:.0f}", flush=True
+        )
 
 
 if __name__ == "__main__":

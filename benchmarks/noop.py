@@ -1,7 +1,9 @@
-"""A Celery app with one task that does nothing; what it is measured as comes from the environment."""
+"""A Celery app with a task that does nothing; what it is measured as comes from the environment."""
 
 import os
+import time
 
+import redis
 from celery import Celery
 
 app = Celery("noop", broker=os.environ["BROKER_URL"])
@@ -21,3 +23,11 @@ elif os.environ["KIND"] == "mech-queue":
 @app.task(name="noop")
 def noop() -> None:
     """Nothing."""
+
+
+@app.task(name="stamp")
+def stamp(sent: float) -> None:
+    """An ordinary task: how many seconds after it was sent it began goes to the list ``began``."""
+    late = time.time() - sent
+    with redis.Redis.from_url(os.environ["BROKER_URL"]) as client:
+        client.rpush("began", late)
