@@ -45,7 +45,8 @@ class Scheduler:
         """Greet the store (initialising an empty one), then tick until told to stop."""
         while not self._stopping and self._guarded(self._greet) is None:
             self._wait(self._backoff_s)
-        log.info("scheduler runs")
+        if not self._stopping:
+            log.info("scheduler runs")
         while not self._stopping:
             moved = self._guarded(self._tick)
             if not moved:

@@ -6,6 +6,7 @@ again. So nothing is retried here: ``Scripts.run`` repeats what is declared idem
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 3.0  # far above the slowest script (some 10 ms), below the patience of an HTTP client
+REPEAT_REASON_S = 10.0  # how often the log repeats why the store is away
 MAX_CONNECTIONS = 1_000
 
 _UNAVAILABLE = (
@@ -129,6 +131,23 @@ class Lines:
             self._free.pop().close()
 
 
+class _Reasons:
+    """Says in the log why the store is away: each reason once in a while, since every call meets it."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def say(self, reason: str) -> None:
+        now = time.monotonic()
+        recent = {text: at for text, at in self._said.items() if now - at < REPEAT_REASON_S}
+        if reason not in recent:
+            log.warning("cannot use the store: %s", reason)
+            self._said = recent | {reason: now}
+
+
+_REASONS = _Reasons()
+
+
 class _Translated:
     def __enter__(self) -> None:
         pass
@@ -146,6 +165,7 @@ class _Translated:
                 raise Refusal(Code.STORE_UNAVAILABLE, FORBIDDEN, retry_after=60) from error
             if not isinstance(error, _AWAY) and not text.startswith(_UNAVAILABLE):
                 return
+        _REASONS.say(str(error))
         raise Refusal(Code.STORE_UNAVAILABLE, UNAVAILABLE, retry_after=1) from error
 
 

@@ -58,18 +58,22 @@ def test_connections_that_the_server_closed_are_replaced_unseen(door: Door) -> N
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_store_that_is_away_is_a_refusal_in_our_words(way: str, loop: LoopThread) -> None:
+def test_a_store_that_is_away_is_a_refusal_in_our_words(
+    way: str, loop: LoopThread, caplog: pytest.LogCaptureFixture
+) -> None:
     # given a server that stops
     server = ValkeyServer().start()
     door = open_door(way, server.fresh_database(), loop)
     job = door.call(jobs.submit, door.store, APPLICATION, JobSpec("q"))
     server.close()
     # then every call says so, and names neither host nor port
-    for action in (jobs.get, jobs.start):
+    for action in (jobs.get, jobs.start, jobs.get, jobs.start):
         with pytest.raises(Refusal) as refused:
             door.call(action, door.store, APPLICATION, job.job_id)
         assert refused.value.code is Code.STORE_UNAVAILABLE
         assert "127.0.0.1" not in refused.value.message
+    # and the log says it, with the reason, and once
+    assert len([line for line in caplog.messages if f"127.0.0.1:{server.port}" in line]) == 1, caplog.messages
     loop.call(door.store.close)
 
 
