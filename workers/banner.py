@@ -5,12 +5,17 @@ from pathlib import Path
 from config.settings import Settings
 from workers.credentials import FILE, FirstApplication
 
-__all__ = ["FirstApplication", "render"]
+__all__ = ["FirstApplication", "address", "render"]
+
+
+def address(settings: Settings) -> str:
+    """The API's address for programs on this machine."""
+    return f"http://{_shown(settings.host)}:{settings.port}"
 
 
 def render(settings: Settings, data_dir: Path, application: FirstApplication) -> str:
     """How to use what now runs; the curl line works as it stands."""
-    base = f"http://{_shown(settings.host)}:{settings.port}"
+    base = address(settings)
     lines = [
         "",
         "mech-queue runs. Submit a job:",

@@ -19,7 +19,7 @@ APPLICATION_NAME = "first application"
 
 _HEAD = """\
 # Made by `make run`; keep it secret. The environment wins over MASTER_API_KEY, SECRETS_KEY and
-# FLOWER_BASIC_AUTH. STORE_URL is for native Celery workers on this machine.
+# FLOWER_BASIC_AUTH. MECH_QUEUE_URL and STORE_URL are for programs and native Celery workers on this machine.
 """
 
 _MAKERS: dict[str, Callable[[], str]] = {

@@ -8,6 +8,7 @@
 """
 
 import http.client
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -60,6 +61,7 @@ class Service:
             self._require_free_ports()
             credentials = Credentials(self.data_dir)
             credentials.complete()
+            credentials.update({"MECH_QUEUE_URL": banner.address(self.settings)})
             self.environment |= self._defaults() | credentials.environment(self.settings)
             with self.supervisor.signals():
                 try:
@@ -108,7 +110,7 @@ class Service:
         try:
             return credentials.first_application(self.settings, redis_url)
         except Exception as error:
-            raise CannotStart(f"The store cannot be used: {error}") from error
+            raise CannotStart(f"The store cannot be used: {error.__cause__ or error}") from error
 
     def _roles(self) -> list[str]:
         skipped = set() if self.settings.enable_prometheus_metrics else {"metrics"}
@@ -174,6 +176,7 @@ def read_env_file() -> None:
 def main() -> None:
     """Entry point of ``make run`` and of the image's default command."""
     read_env_file()
+    logging.getLogger("mech_queue").addHandler(logging.NullHandler())  # this process says it in one sentence itself
     service = Service(load())
     try:
         service.run()

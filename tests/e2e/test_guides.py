@@ -15,6 +15,7 @@ def reader(service: Service, folder: Path) -> Reader:
     """Somebody with an application of their own, who did what the index says."""
     application = service.application()
     credentials = {
+        "MECH_QUEUE_URL": service.url,
         "MASTER_API_KEY": MASTER_KEY,
         "APPLICATION_ID": application.id,
         "APPLICATION_API_KEY": application.api_key,
@@ -23,7 +24,7 @@ def reader(service: Service, folder: Path) -> Reader:
     lines = [f"{name}={value}\n" for name, value in credentials.items()]
     (folder / ".mech-queue" / "credentials.env").write_text("".join(lines))
     ((_, text),) = blocks(INDEX)
-    return Reader(folder, text.replace("http://localhost:3003", service.url))
+    return Reader(folder, text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -17,6 +17,8 @@ from tests.support import wait_until
 from tests.support.service import ROOT
 from tests.support.valkey import free_port
 
+PORTS = ("PORT", "METRICS_PORT", "FLOWER_PORT")
+
 START_S = 90
 """Far above what a start takes (some 5 s): machines that run tests may be busy."""
 
@@ -27,7 +29,6 @@ class Run:
     def __init__(self, data_dir: Path, **environment: str) -> None:
         self.data_dir = data_dir
         self.ports = [str(free_port()) for _ in range(3)]
-        names = ("PORT", "METRICS_PORT", "FLOWER_PORT")
         env_file = data_dir.parent / "env"  # what a user's .env says; the checkout's own must not leak in here
         env_file.write_text("DEFAULT_JOB_ATTEMPTS=3\nPORT=1\nMASTER_API_KEY=\n")
         self.environment = {
@@ -36,7 +37,7 @@ class Run:
             "HOME": str(data_dir.parent),
             "DATA_DIR": str(data_dir),
             "STORE_PORT": "0",
-            **dict(zip(names, self.ports, strict=True)),
+            **dict(zip(PORTS, self.ports, strict=True)),
             **environment,
         }
         self.out, self.err = data_dir.parent / "out", data_dir.parent / "err"
@@ -140,7 +141,9 @@ def test_a_start_prints_what_works_and_a_restart_prints_the_same(run):
     assert first.children() == {}
     second = run()
     again = second.printed()
-    # then the key is the same, and the job is still there
+    # then the key is the same, the examples find the new address, and the job is still there
+    credentials = (second.data_dir / "credentials.env").read_text().splitlines()
+    assert f"MECH_QUEUE_URL=http://localhost:{second.ports[0]}" in credentials
     assert curl(again)["headers"] == job["headers"]
     url = f"http://127.0.0.1:{second.ports[0]}/api/jobs/{job['jobId']}"
     kept = requests.get(url, headers=job["headers"], timeout=10).json()
@@ -152,9 +155,14 @@ def test_a_start_prints_what_works_and_a_restart_prints_the_same(run):
 def test_a_second_start_or_a_taken_port_ends_with_one_sentence(run, tmp_path: Path):
     first = run()
     first.printed()
+    elsewhere = {"DATA_DIR": str(tmp_path / "other"), **{name: str(free_port()) for name in PORTS}}
     for environment, sentence in (
         (first.environment, f"mech-queue already runs on {first.data_dir} (process {first.process.pid})"),
         (first.environment | {"DATA_DIR": str(tmp_path / "other")}, f"Port {first.ports[0]} is taken"),
+        (
+            first.environment | elsewhere | {"REDIS_URL": "redis://127.0.0.1:1/0"},
+            "The store cannot be used: Error 111 connecting to 127.0.0.1:1. Connection refused.",
+        ),
     ):
         second = subprocess.run(
             [sys.executable, "-m", "workers.dev"], cwd=ROOT, env=environment, capture_output=True, text=True
