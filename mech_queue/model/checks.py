@@ -39,13 +39,17 @@ class Reader:
         self.problems = problems
         self.prefix = prefix
 
-    def only(self, names: tuple[str, ...]) -> None:
-        """Refuse all other members, so that a misspelt one cannot pass silently."""
+    def only(self, names: tuple[str, ...], options: tuple[str, ...] = ()) -> None:
+        """Refuse all other members, so that a misspelt one cannot pass silently.
+
+        ``options``: names that are known within the member ``options``, where who puts them here is sent.
+        """
         if self.value.keys() <= set(names):
             return
         for name in self.value:
             if name not in names:
-                self._add(name, f"is not a known name here; known are: {', '.join(names)}")
+                place = f", but options.{name} is" if name in options else ""
+                self._add(name, f"is not a known name here{place}; known are: {', '.join(names)}")
 
     def integer(self, name: str, least: int, most: int) -> int | None:
         """An integer between ``least`` and ``most``."""

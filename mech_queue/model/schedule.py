@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from mech_queue.model import strict_json
 from mech_queue.model.application import parse_name
-from mech_queue.model.checks import MAX_DURATION_MS, Reader
+from mech_queue.model.checks import Reader
 from mech_queue.model.errors import Refusal
 from mech_queue.model.job import JobSpec
 from mech_queue.model.problems import Problems
@@ -125,7 +125,7 @@ def _timing(reader: Reader, before: Timing, new: bool) -> Timing:
         timing = replace(
             timing,
             cron=_cron(reader),
-            every_ms=reader.integer("every", MIN_EVERY_MS, MAX_DURATION_MS),
+            every_ms=reader.duration("every", least=MIN_EVERY_MS),
             at_ms=reader.time("at"),
         )
     if not given and (new or any(name in value for name in TIMES if getattr(before, _ATTRIBUTES[name]) is not None)):

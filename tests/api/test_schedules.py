@@ -108,6 +108,11 @@ def test_what_is_wrong_is_named_and_nothing_is_kept(api, change, field):
     assert api.get("/api/schedules").json["count"] == 0
 
 
+def test_an_interval_that_is_none_is_told_its_unit(api):
+    answer = api.post("/api/schedules", {**EVERY_HOUR, "every": "5m"})
+    assert answer.json["details"]["every"] == ["must be a number of ms from 1000 to 316224000000"]
+
+
 def test_another_application_finds_nothing(api, other):
     path = f"/api/schedules/{created(api)['id']}"
     calls = [("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("PATCH", "/toggle"), ("POST", "/execute")]

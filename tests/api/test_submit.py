@@ -117,6 +117,11 @@ def test_what_is_invalid_is_422_and_names_the_field(api: Api, body: object, path
     assert answer.json["error"].startswith(path or "the body")
 
 
+def test_an_option_outside_of_options_is_told_its_place(api: Api) -> None:
+    answer = api.post("/api/jobs", {"queue": "q", "data": 1, "attempts": 3})
+    assert answer.json["error"].startswith("attempts is not a known name here, but options.attempts is; ")
+
+
 def test_all_fields_are_named_at_once(api: Api) -> None:
     answer = api.post("/api/jobs", {"queue": "", "options": {"attempts": 0, "priority": "high"}})
     assert set(answer.json["details"]) == {"queue", "data", "options.attempts", "options.priority"}
