@@ -73,8 +73,15 @@ export class Unreachable extends Error {
   }
 }
 
-/** Raise it in a handler for a failure that no repetition can mend. */
-export class PermanentFailure extends Error {}
+/** Throw it in a handler for a failure that no repetition can mend. */
+export class PermanentFailure extends Error {
+  /** @param {string} message @param {any} [error] the job's error, any JSON value; default: the message */
+  constructor(message, error = message) {
+    super(message);
+    this.name = 'PermanentFailure';
+    this.error = error;
+  }
+}
 
 /** @param {number} ms @param {AbortSignal} [signal] resolves early when it fires */
 const sleep = (ms, signal) =>
@@ -312,7 +319,8 @@ export class Worker {
     this.leaseSeconds = leaseSeconds;
     this.pollSeconds = pollSeconds;
     this.workerId = workerId ?? `js-${globalThis.process?.pid ?? ''}-${crypto.randomUUID().slice(0, 8)}`;
-    this.onError = onError ?? ((error) => console.error(error));
+    this.onError =
+      onError ?? ((error, job) => console.error(...(job ? [`job ${job.id} of ${job.queue} failed`] : []), error));
     /** @type {Map<string, (job: RunningJob) => any>} */
     this.handlers = new Map();
     /** @type {Set<Promise<void>>} */
@@ -399,8 +407,8 @@ export class Worker {
       return { status: 'completed', result: result === undefined ? null : result };
     } catch (error) {
       if (!job.signal.aborted) this.onError(error, job.taken);
-      const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-      return { status: 'failed', error: text, ...(error instanceof PermanentFailure && { retry: false }) };
+      if (error instanceof PermanentFailure) return { status: 'failed', error: error.error, retry: false };
+      return { status: 'failed', error: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
     }
   }
 

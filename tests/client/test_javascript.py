@@ -62,11 +62,12 @@ def test_a_worker(service, application, client):
     good = client.submit("email", {"to": "a"})
     bad = client.submit("email", {"to": ""}, attempts=3)
     long = client.submit("long", 1)
-    (aborted,) = run(
+    logged, aborted = run(
         service,
         application,
         """
-        const worker = new Worker(client, { concurrency: 3, pollSeconds: 1, leaseSeconds: 5, onError: () => {} });
+        console.error = (...words) => print(words.map(String).join(' '));
+        const worker = new Worker(client, { concurrency: 3, pollSeconds: 1, leaseSeconds: 5 });
         worker.queue('email', async (job) => {
           if (!job.data.to) throw new PermanentFailure('no address');
           await job.progress(50);
@@ -79,10 +80,11 @@ def test_a_worker(service, application, client):
         await worker.run();
         """,
     )
+    assert logged == f"job {bad.id} of email failed PermanentFailure: no address"
     assert aborted == "aborted"
     assert (good.get().status, good.get().result, good.get().progress) == ("completed", {"sent": "a"}, 50)
     assert (bad.get().status, bad.get().attempt) == ("failed", 1)
-    assert "no address" in bad.get().error
+    assert bad.get().error == "no address"
     assert long.get().status == "cancelled"
 
 
