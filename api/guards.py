@@ -17,7 +17,7 @@ SCOPE = "_scope"
 
 
 def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Only keys with this scope ."""
+    """Only keys with this scope."""
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(view)

@@ -1,8 +1,8 @@
 """An ordinary Celery application whose workers also run mech-queue jobs.
 
-Needs only ``pip install 'mech-queue[celery]'`` and the address of the store in ``REDIS_URL``:
+Needs only the library with its extra ``[celery]``, and the address of the store in ``REDIS_URL``:
 
-    celery -A examples.celery_worker worker -Q celery,jobs.<application id>.emails,jobs.<application id>.reports
+    celery -A examples.celery_worker worker -E -Q celery,jobs.<application id>.emails,jobs.<application id>.reports
 
 A job runs the task that carries its ``task`` name, which is its queue's name unless the job says otherwise.
 Tasks stay plain functions, and ``send_email.delay(...)`` stays ordinary Celery on the queue ``celery``.

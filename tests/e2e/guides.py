@@ -26,6 +26,8 @@ SHOWN: dict[str, tuple[tuple[str | int, ...], ...]] = {
     "CURSOR": (("nextCursor",),),
     "OPERATION": (("operationId",),),
     "SCHEDULE": (("schedule", "id"),),
+    "NEW_KEY": (("data", "apiKey"),),
+    "ID": (("data", "id"),),
 }
 """Variables, and where in an answer their values stand."""
 
@@ -41,7 +43,7 @@ class Reader:
     def __init__(self, folder: Path, preparation: str) -> None:
         self.folder = folder
         self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-        names = "URL", "KEY", "ADMIN"
+        names = "URL", "KEY", "ADMIN", "MASTER_API_KEY"
         shown = self._shell(f"{preparation}\n" + "".join(f'echo "${name}"\n' for name in names))
         self.environment |= dict(zip(names, shown.split(), strict=True))
 

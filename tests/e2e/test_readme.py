@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.node import ROOT
+from tests.e2e.node import NODE, ROOT
 from tests.support import wait_until
 from tests.support.service import Application, Service
 from tests.support.valkey import free_port
 from workers import child
 
+PYTHON = [sys.executable]
 README = (ROOT / "README.md").read_text()
+SCRIPTS = re.findall(r"^```javascript\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 EXAMPLES = ("producer", "http_worker", "receiver")
+WORKERS = {"python": [*PYTHON, "-m", "examples.http_worker"], "javascript": [NODE, "examples/http_worker.mjs"]}
 
 
 @pytest.fixture
@@ -45,11 +48,9 @@ def environment(service: Service, application: Application) -> dict[str, str]:
 
 
 @contextmanager
-def running(arguments: list[str], environment: dict[str, str], output: Path, cwd: Path = ROOT) -> Iterator[None]:
+def running(command: list[str], environment: dict[str, str], output: Path, cwd: Path = ROOT) -> Iterator[None]:
     with output.open("wb") as file:
-        process = subprocess.Popen(
-            child.command([sys.executable, *arguments]), cwd=cwd, env=environment, stdout=file, stderr=file
-        )
+        process = subprocess.Popen(child.command(command), cwd=cwd, env=environment, stdout=file, stderr=file)
     try:
         yield
     finally:
@@ -77,6 +78,8 @@ def test_what_the_readme_shows_of_the_examples_is_what_they_are():
     shown = [block for block in BLOCKS if any(block in file for file in files)]
     assert len(BLOCKS) == 4
     assert [block for block in BLOCKS if block not in shown] == [shop()]
+    (script,) = SCRIPTS
+    assert script in (ROOT / WORKERS["javascript"][-1]).read_text()
 
 
 def test_every_link_leads_somewhere():
@@ -85,11 +88,12 @@ def test_every_link_leads_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_a_producer_an_http_worker_and_a_receiver(environment, tmp_path):
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_producer_an_http_worker_and_a_receiver(environment, tmp_path, worker):
     received, worked = tmp_path / "receiver", tmp_path / "worker"
     with ExitStack() as stack:
-        stack.enter_context(running(["-m", "examples.receiver"], environment, received))
-        stack.enter_context(running(["-m", "examples.http_worker"], environment, worked))
+        stack.enter_context(running([*PYTHON, "-m", "examples.receiver"], environment, received))
+        stack.enter_context(running(WORKERS[worker], environment, worked))
         submitted, ended = produce(environment)
         job_id = submitted.removeprefix("submitted ")
         assert ended == "completed {'sent': 'ada@example.com'}"
@@ -101,10 +105,10 @@ def test_a_producer_an_http_worker_and_a_receiver(environment, tmp_path):
 def test_a_native_celery_worker_and_a_receiver(environment, application, tmp_path):
     (tmp_path / "shop.py").write_text(shop())
     received, worked = tmp_path / "receiver", tmp_path / "worker"
-    arguments = ["-m", "celery", "-A", "shop", "worker", "-Q", f"celery,jobs.{application.id}.orders"]
+    command = [*PYTHON, "-m", "celery", "-A", "shop", "worker", "-Q", f"celery,jobs.{application.id}.orders"]
     with ExitStack() as stack:
-        stack.enter_context(running(["-m", "examples.receiver"], environment, received))
-        stack.enter_context(running([*arguments, "-c", "1"], environment, worked, cwd=tmp_path))
+        stack.enter_context(running([*PYTHON, "-m", "examples.receiver"], environment, received))
+        stack.enter_context(running([*command, "-c", "1"], environment, worked, cwd=tmp_path))
         submitted, ended = produce(environment, "orders")
         job_id = submitted.removeprefix("submitted ")
         assert ended == "completed {'shipped': 'ada@example.com'}", worked.read_text()
