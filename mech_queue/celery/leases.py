@@ -33,7 +33,7 @@ LOST_CONFIRMED_S = 0.5
 
 
 class LeaseThread:
-    """Renews the leases of ``runtime.running`` until ``stop``; ``pool`` is the worker's pool.
+    """Renews the leases of ``runtime.running`` until the process ends; ``pool`` is the worker's pool.
 
     It also tells the store that the worker is there, for the ``places`` that it serves now.
     """
@@ -44,7 +44,6 @@ class LeaseThread:
         self._worker_id = worker_id
         self._places = places
         self._shown = -SHOW_S
-        self._stopped = threading.Event()
         self._stubborn: dict[Any, float] = {}
         self._thread = threading.Thread(target=self._run, daemon=True, name="mech-queue-leases")
 
@@ -57,14 +56,11 @@ class LeaseThread:
         """Does it run?"""
         return self._thread.is_alive()
 
-    def stop(self) -> None:
-        """No renewals from now on."""
-        self._stopped.set()
-
     def _run(self) -> None:
         options = self._runtime.options
         pause = options.renew_seconds
-        while not self._stopped.wait(pause):
+        while True:
+            time.sleep(pause)
             pause = options.renew_seconds
             try:
                 if self._renew():

@@ -15,9 +15,6 @@ class RunningJobs:
         self.lock = threading.RLock()
         self._requests: dict[str, JobRequest] = {}
 
-    def __len__(self) -> int:
-        return len(self._requests)
-
     def add(self, request: JobRequest) -> None:
         """From now on its lease is renewed."""
         with self.lock:
