@@ -38,7 +38,7 @@ def claim(call: Call) -> Answer:
     sentence = check_queue(call.target)
     if sentence:
         raise invalid("queue", sentence)
-    return _take(call, parse_wish(call, [call.target], MEMBERS))
+    return _take(call, parse_wish(call, [call.target], MEMBERS, Problems()))
 
 
 def claim_many(call: Call) -> Answer:
@@ -52,13 +52,11 @@ def claim_many(call: Call) -> Answer:
         sentence = check_queue(name)
         if sentence:
             problems.add(f"queues.{position}", sentence)
-    problems.raise_any()
-    return _take(call, parse_wish(call, list(dict.fromkeys(names)), (*MEMBERS, "queues")))
+    return _take(call, parse_wish(call, list(dict.fromkeys(names)), (*MEMBERS, "queues"), problems))
 
 
-def parse_wish(call: Call, queues: list[str], names: tuple[str, ...]) -> Wish:
-    """A validated claim. Raises INVALID, or QUEUE_NOT_ALLOWED."""
-    problems = Problems()
+def parse_wish(call: Call, queues: list[str], names: tuple[str, ...], problems: Problems) -> Wish:
+    """A validated claim. Raises INVALID with all ``problems``, or QUEUE_NOT_ALLOWED."""
     reader = Reader(call.object().value, problems)
     reader.only(names)
     wish = Wish(

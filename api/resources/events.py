@@ -77,7 +77,7 @@ def _wanted(query: dict[str, str]) -> Filter:
         elif name.startswith(META) and name != META:
             fields.append((name.removeprefix(META), metadata.accepted(value)))
         else:
-            problems.add(name, "is not a known name here")
+            problems.add(name, f"is not a known name here; known are: events, queue, {META}<key>")
     problems.raise_any()
     return Filter(events, queues, tuple(fields))
 

@@ -77,6 +77,16 @@ def test_a_claim_over_queues_needs_their_names(api: Api, queues: object, path: s
     assert (answer.status_code, list(answer.json["details"])) == (422, [path]), answer.text
 
 
+def test_a_misspelt_list_of_queues_is_named_too(api: Api) -> None:
+    answer = api.post("/api/queues/claim", {"queue": "email"})
+    assert set(answer.json["details"]) == {"queue", "queues"}, answer.text
+
+
+def test_a_misspelt_filter_of_events_is_told_the_known_ones(api: Api) -> None:
+    answer = api.get("/api/events?queues=email")
+    assert answer.json["details"]["queues"] == ["is not a known name here; known are: events, queue, metadata.<key>"]
+
+
 def test_a_bad_queue_name_is_422(api: Api) -> None:
     assert api.post("/api/queues/a%20b/claim", {}).status_code == 422
 
