@@ -147,8 +147,11 @@ export class Client {
         });
         text = await answer.text();
       } catch (error) {
-        const neverSent = /** @type {any} */ (error)?.cause?.code === 'ECONNREFUSED';
-        if (last || !(safe || neverSent)) throw new Unreachable(`no answer from ${this.url}`, error);
+        const { cause, message } = /** @type {any} */ (error);
+        const neverSent = cause?.code === 'ECONNREFUSED';
+        if (last || !(safe || neverSent)) {
+          throw new Unreachable(`no answer from ${this.url}: ${cause?.code ?? cause?.message ?? message}`, error);
+        }
         await sleep(pause(attempt));
         continue;
       }

@@ -8,6 +8,7 @@ from mech_queue.client import Client
 from tests.e2e.node import ROOT, Script
 from tests.support import Receiver
 from tests.support.service import Application, Service
+from tests.support.valkey import free_port
 
 MODULE = (ROOT / "clients" / "js" / "mech-queue.mjs").as_uri()
 HEAD = f"""
@@ -90,6 +91,7 @@ def test_a_worker(service, application, client):
 
 def test_errors(service, application, receiver: Receiver):
     receiver.script("/api/jobs/j", [503, 503])
+    nowhere = f"http://127.0.0.1:{free_port()}"
     found = run(
         service,
         application,
@@ -99,14 +101,16 @@ def test_errors(service, application, receiver: Receiver):
         print(await code(client.submit('no queue!', 1)));
         const stranger = new Worker(new Client(process.env.URL, 'sk_wrong')).queue('q', () => 1);
         print(await code(stranger.run()));
-        const nobody = new Client('http://127.0.0.1:1', 'k', { retries: 1 });
-        print(await code(nobody.submit('q', 1)));
+        const nobody = new Client(process.env.NOBODY, 'k', { retries: 1 });
+        print(await nobody.submit('q', 1).catch((error) => `${error.name}: ${error.message}`));
         const troubled = new Client(process.env.TROUBLE, 'k', { retries: 1 });
         print(await code(troubled.job('j').get()));
         """,
         TROUBLE=receiver.url(""),
+        NOBODY=nowhere,
     )
-    assert found == ["NOT_FOUND", "INVALID", "UNAUTHENTICATED", "Unreachable", "STORE_UNAVAILABLE"]
+    nobody = f"Unreachable: no answer from {nowhere}: ECONNREFUSED"
+    assert found == ["NOT_FOUND", "INVALID", "UNAUTHENTICATED", nobody, "STORE_UNAVAILABLE"]
     assert len(receiver.of("/api/jobs/j")) == 2
 
 
