@@ -103,14 +103,15 @@ class KeysSection(BaseModel):
     )
     master_api_key: str = setting(
         "",
-        "Opens /api/applications. At least 32 characters; `make run` makes one.",
+        "Opens /api/applications. At least 32 characters; `make run` makes one; elsewhere: openssl rand -hex 32",
         secret=True,
         example="a-random-text-of-at-least-32-characters",
     )
     secrets_key: FernetKeys = setting(
         "",
         "Fernet keys, comma separated, that encrypt webhook secrets and custom headers in the store. The "
-        "first encrypts, all decrypt: rotate by putting a new one in front. `make run` makes one.",
+        "first encrypts, all decrypt: rotate by putting a new one in front. `make run` makes one; "
+        "elsewhere: openssl rand -base64 32 | tr +/ -_",
         secret=True,
         example="two-fernet-keys,comma-separated",
     )
