@@ -56,10 +56,12 @@ class Transport:
         timeout_s: float = READ_TIMEOUT_S,
         retries: int = RETRIES,
     ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"the service's address must start with http:// or https://, not {url!r}")
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self.retries = retries
-        self._headers = {"x-api-key": api_key, "Accept": "application/json"}
+        self._headers = {"x-api-key": (api_key or "").strip(), "Accept": "application/json"}
         if application_id:
             self._headers["X-Application-Id"] = application_id
         self._lock = threading.Lock()

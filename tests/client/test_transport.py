@@ -38,6 +38,19 @@ def test_importing_it_loads_only_requests_and_the_standard_library():
     assert run.stdout.split() == ["mech_queue"]
 
 
+def test_an_address_without_scheme_is_refused_at_once():
+    with pytest.raises(ValueError, match="must start with http:// or https://, not 'localhost:3003'"):
+        Client("localhost:3003", "sk_test")
+
+
+def test_a_key_may_come_from_a_file_with_a_line_break(receiver):
+    receiver.script("/api/jobs", [SUBMITTED])
+    with Client(receiver.url("/"), "sk_test\n") as client:
+        client.submit("q", 1)
+    (request,) = receiver.of("/api/jobs")
+    assert request.headers["x-api-key"] == "sk_test"
+
+
 def test_a_submit_whose_answer_was_lost_is_repeated_with_the_same_idempotency_key(receiver, client):
     # given a server that cuts the first connection after it has read the request
     receiver.script("/api/jobs", [CUT, SUBMITTED])
