@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from tests.support import network, rabbitmq
 from tests.support.receiver import Receiver
@@ -40,8 +41,15 @@ def valkey_server() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def redis_url(valkey_server: ValkeyServer) -> str:
-    """The address of an empty database."""
+    """The address of an empty database, for the user that docs/deployment.md describes."""
     return valkey_server.fresh_database()
+
+
+@pytest.fixture
+def admin(valkey_server: ValkeyServer, redis_url: str) -> Iterator[redis.Redis]:
+    """A client of the same database that may do everything, for looking behind the scenes."""
+    with valkey_server.client(int(redis_url.rpartition("/")[2])) as client:
+        yield client
 
 
 @pytest.fixture

@@ -316,7 +316,7 @@ def test_ended_deliveries_leave_no_trace_after_a_week(pipeline: Pipeline, receiv
     assert pipeline.find() == []
     place = keys.shard_prefix(pipeline.shard) + b"~:"
     redis = pipeline.store.redis
-    left = {key.removeprefix(place) for key in redis.keys(place + b"*") if redis.ttl(key) < 0}
+    left = {key.removeprefix(place) for key in redis.scan_iter(place + b"*") if redis.ttl(key) < 0}
     assert left <= {b"app", b"queues", b"q:webhooks"}
 
 

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+import redis
 
 from mech_queue.model.application import ApplicationSettings
 from mech_queue.model.errors import Code, Refusal
@@ -251,7 +252,8 @@ def test_delete_leaves_no_key(store: Store, clock: Clock) -> None:
     one = made(store)
     schedules.execute(store, APPLICATION, one.id)
     schedules.delete(store, APPLICATION, one.id)
-    assert not [key for key in store.redis.keys(keys.prefix(APPLICATION) + b"*") if b"sch" in key or b"runs" in key]
+    left = store.redis.scan_iter(keys.prefix(APPLICATION) + b"*")
+    assert not [key for key in left if b"sch" in key or b"runs" in key]
     clock.advance(10 * MINUTE)
     assert job_count(store) == 1
 
@@ -340,15 +342,15 @@ def test_trouble_with_one_schedule_does_not_hold_up_others(store: Store, clock: 
     assert outcomes(store, well) == ["submitted"]
 
 
-def test_a_full_store_delays_the_run_and_loses_none(store: Store, clock: Clock) -> None:
+def test_a_full_store_delays_the_run_and_loses_none(store: Store, admin: redis.Redis, clock: Clock) -> None:
     one = made(store)
     jobs.submit(store, APPLICATION, JobSpec("other"))
-    store.redis.config_set("maxmemory", 1)
+    admin.config_set("maxmemory", 1)
     try:
         clock.now += MINUTE
         maintenance.tick(store)
         assert again(store, one).runs == 0
     finally:
-        store.redis.config_set("maxmemory", 0)
+        admin.config_set("maxmemory", 0)
     clock.advance(0)
     assert outcomes(store, one) == ["submitted"]

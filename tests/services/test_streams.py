@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
 from mech_queue.model.event import EventType
 from mech_queue.model.job import JobSpec
@@ -94,12 +95,12 @@ def test_an_id_of_two_days_ago_is_a_gap_also_when_the_log_is_empty(store: Store)
     assert gap is not None and gap.event is None
 
 
-def test_an_idle_reader_does_not_ask_the_store(store: Store) -> None:
+def test_an_idle_reader_does_not_ask_the_store(store: Store, admin: redis.Redis) -> None:
     # given a reader to whom nothing happens
     reader = Streams(store).follow(APPLICATION, Filter(), None)
     with ThreadPoolExecutor(1) as pool:
         got = pool.submit(lambda: events_of(reader, 1))
-        store.redis.config_resetstat()
+        admin.config_resetstat()
 
         def calls(command: str) -> int:
             return int(store.redis.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])

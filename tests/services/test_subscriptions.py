@@ -276,7 +276,7 @@ def test_the_index_keeps_a_subscription_under_its_rarest_condition(store):
     assert len(ids) <= 2
 
 
-def test_the_cost_of_an_event_follows_its_matches(store):
+def test_the_cost_of_an_event_follows_its_matches(store, admin):
     """Among a thousand subscriptions the three that match cost the store as many commands as among ten."""
     applications = {"app-few": 10, "app-many": 1_000}
     for application_id, number in applications.items():
@@ -290,7 +290,7 @@ def test_the_cost_of_an_event_follows_its_matches(store):
 
     def commands(application_id: str) -> int:
         jobs.submit_many(store, application_id, [spec] * 50)
-        store.redis.config_resetstat()
+        admin.config_resetstat()
         shard = keys.shard_of(application_id)
         batch = store.events.claim(shard, os.urandom(16))
         assert batch is not None and len(batch.events) == 50

@@ -95,7 +95,7 @@ class Engine:
         """
         redis = self.store.redis
         found: dict[bytes, Any] = {}
-        for key in redis.keys(b"*"):
+        for key in redis.scan_iter(count=10_000):
             if redis.type(key) == b"hash":
                 fields = redis.hgetall(key)
                 found[key] = {name: value for name, value in fields.items() if name not in (b"seen", b"g")}

@@ -33,7 +33,7 @@ class Hands(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store.redis.flushdb()
+        self.line.call("FLUSHDB")
         self.store.store_id = None  # an emptied database is another store
         self.store.greet(initialise=True)
         self.engine = Engine(self.store, line=self.line)

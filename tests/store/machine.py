@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
@@ -316,6 +317,6 @@ class Machine(Options):
         self._run_due()
 
 
-def machine_on(store: Store) -> type[Machine]:
+def machine_on(store: Store, admin: redis.Redis) -> type[Machine]:
     """The machine against this store, whose database it empties before each sequence."""
-    return type("Machine", (Machine,), {"store": store, "line": Lines(store.redis)})
+    return type("Machine", (Machine,), {"store": store, "line": Lines(admin)})

@@ -47,11 +47,12 @@ def open_door(way: str, url: str, loop: LoopThread) -> Door:
     return Door(store, loop.run if way == "in a loop" else lambda function, *args: function(*args))
 
 
-def test_connections_that_the_server_closed_are_replaced_unseen(door: Door) -> None:
+def test_connections_that_the_server_closed_are_replaced_unseen(door: Door, valkey_server: ValkeyServer) -> None:
     # given a store in use
     first = door.call(jobs.submit, door.store, APPLICATION, JobSpec("q"))
     # when the server closes every connection
-    door.store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with valkey_server.client() as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     # then the next calls work, also those that must not be repeated
     started = door.call(jobs.start, door.store, APPLICATION, first.job_id)
     assert started.attempt == 1
@@ -89,7 +90,7 @@ def test_a_user_without_the_rights_is_a_refusal_and_a_line_in_the_log(
     with valkey_server.client() as client:
         client.execute_command("ACL", "SETUSER", "poor", "reset", "on", ">secret", "~*", "&*", "+@all")
         client.execute_command("ACL", "SETUSER", "poor", *(["resetkeys", rules] if "~" in rules else [rules]))
-    poor = Store.open(url.replace("redis://", "redis://poor:secret@"))
+    poor = Store.open(f"redis://poor:secret@{url.partition('@')[2]}")
     # when it is used
     with pytest.raises(Refusal) as refused:
         jobs.submit(poor, APPLICATION, JobSpec("q"))
@@ -126,7 +127,7 @@ def test_each_of_many_callers_gets_its_own_answer(door: Door) -> None:
         sys.setswitchinterval(often)
 
 
-def test_many_callers_survive_connections_that_are_cut(door: Door) -> None:
+def test_many_callers_survive_connections_that_are_cut(door: Door, valkey_server: ValkeyServer) -> None:
     # given callers that read all the time
     store = door.store
     job = jobs.submit(store, APPLICATION, JobSpec("q"))
@@ -143,11 +144,11 @@ def test_many_callers_survive_connections_that_are_cut(door: Door) -> None:
         return reads
 
     # when every connection is cut again and again
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, valkey_server.client() as client:
         readers = [pool.submit(door.call, read) for _ in range(8)]
         try:
             for _ in range(30):
-                store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         finally:
             ended.set()
         # then nobody hangs, what is answered is right, and everybody can go on
@@ -159,7 +160,8 @@ def test_requests_of_a_loop_share_one_connection(loop: LoopThread, valkey_server
     store = Store.open(valkey_server.fresh_database(), greenlets=loop.greenlets)
     loop.run(store.greet, True)
     job = loop.run(jobs.submit, store, APPLICATION, JobSpec("q"))
-    clients = len(store.redis.client_list())
+    with valkey_server.client() as client:
+        clients = len(client.client_list())
 
     # when a hundred requests read it at once
     async def read_all() -> list[JobRecord]:
@@ -170,7 +172,8 @@ def test_requests_of_a_loop_share_one_connection(loop: LoopThread, valkey_server
     found = loop.wait_for(read_all())
     # then all have it, and no connection was added
     assert [one.id for one in found] == [job.job_id] * 100
-    assert len(store.redis.client_list()) == clients
+    with valkey_server.client() as client:
+        assert len(client.client_list()) == clients
     loop.call(store.close)
 
 

@@ -133,7 +133,7 @@ def test_a_whole_window_goes_out_when_busy_workers_hoard_them(sent: Sent) -> Non
 
 def test_a_deleted_queue_stays_deleted(sent: Sent) -> None:
     wakeups.arrived(sent.engine.store, keys.broker_list(APPLICATION, "gone"), 1)
-    assert sent.engine.store.redis.keys(b"*gone*") == []
+    assert list(sent.engine.store.redis.scan_iter(b"*gone*")) == []
 
 
 def test_a_stage_has_one_wake_up_per_hundred_events(sent: Sent) -> None:

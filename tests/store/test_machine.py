@@ -2,6 +2,7 @@
 
 import os
 
+import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -14,10 +15,10 @@ SUITE_EXAMPLES = 500
 STEPS = 25
 
 
-def test_the_store_equals_the_model_after_every_step(redis_url: str) -> None:
+def test_the_store_equals_the_model_after_every_step(redis_url: str, admin: redis.Redis) -> None:
     store = Store.open(redis_url, window=WINDOW)
     run_state_machine_as_test(
-        machine_on(store),
+        machine_on(store, admin),
         settings=settings(
             max_examples=EXAMPLES or SUITE_EXAMPLES,
             stateful_step_count=STEPS,

@@ -65,7 +65,7 @@ def left(engine: Engine) -> list[str]:
     expected = [pattern.replace("{S}", shard).replace("{P}", prefix) for pattern in STAYS]
     return sorted(
         key
-        for key in (raw.decode("latin-1") for raw in engine.store.redis.keys(b"*"))
+        for key in (raw.decode("latin-1") for raw in engine.store.redis.scan_iter(b"*"))
         if not any(fnmatch.fnmatchcase(key, pattern) for pattern in expected)
         and not key.startswith("jobs.")  # wake-ups that no worker came for: fungible, at most a window
     )
@@ -83,7 +83,7 @@ def assert_nothing_is_left(engine: Engine) -> None:
     assert left(engine) == []
     totals = engine.store.maintenance.totals()
     assert totals == dict.fromkeys(totals, 0)
-    for key in engine.store.redis.keys(engine.prefix + b"*"):
+    for key in engine.store.redis.scan_iter(engine.prefix + b"*"):
         if any(part.encode() in key for part in MAY_STAY_WITH_TTL):
             assert engine.store.redis.pttl(key) > 0, key
 
@@ -163,5 +163,5 @@ def test_a_deleted_queue_leaves_only_the_application(engine: Engine) -> None:
     queues.delete(engine.store, APPLICATION, "mail")
     engine.advance(1_000)
     assert left(engine) == []
-    assert not [key for key in engine.store.redis.keys(b"*") if b":q:" in key or b":m:" in key or b"jobs." in key]
+    assert not [key for key in engine.store.redis.scan_iter(b"*") if b":q:" in key or b":m:" in key or b"jobs." in key]
     assert engine.store.redis.smembers(engine.prefix + b"queues") == set()

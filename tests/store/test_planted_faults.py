@@ -115,12 +115,12 @@ class FaultyScripts(Scripts):
 @pytest.mark.parametrize(
     "fault", [fault for fault in FAULTS if fault.quick or EXAMPLES], ids=lambda fault: fault.name.replace(" ", "-")
 )
-def test_the_machine_notices(redis_url: str, fault: Fault) -> None:
+def test_the_machine_notices(redis_url: str, admin: redis.Redis, fault: Fault) -> None:
     store = Store.open(redis_url, window=WINDOW)
     store.scripts = FaultyScripts(store, fault)
     with pytest.raises((AssertionError, Refusal, redis.ResponseError)):
         run_state_machine_as_test(
-            machine_on(store),
+            machine_on(store, admin),
             settings=settings(
                 max_examples=EXAMPLES or SUITE_EXAMPLES,
                 stateful_step_count=STEPS,

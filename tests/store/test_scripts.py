@@ -90,6 +90,6 @@ def test_finishing_work_is_possible_in_a_full_store_and_submitting_is_not() -> N
 def test_a_script_is_run_in_the_shard_of_its_application(engine: Engine) -> None:
     engine.submit()
     own = keys.shard_prefix(engine.shard)
-    written = {key for key in engine.store.redis.keys(b"mq:{*") if not key.endswith(b":meta")}
+    written = {key for key in engine.store.redis.scan_iter(b"mq:{*") if not key.endswith(b":meta")}
     assert written and all(key.startswith(own) for key in written)
     assert keys.prefix(APPLICATION).startswith(own)

