@@ -120,19 +120,21 @@ def timed(service: Service, role: str, store: Store, done: Callable[[], int], co
     wait_until(lambda: done() >= WARM, 60)
     begun, already = time.perf_counter(), done()
     pid = service.processes[role].pid
-    before = _cpu_s(pid), _store_cpu_s(store)
+    before = cpu_s(pid), store_cpu_s(store)
     wait_until(lambda: done() >= count, 300)
     units, seconds = count - already, time.perf_counter() - begun
-    process_s, store_s = _cpu_s(pid) - before[0], _store_cpu_s(store) - before[1]
+    process_s, store_s = cpu_s(pid) - before[0], store_cpu_s(store) - before[1]
     return Figures(units / seconds, process_s / units * 1e6, store_s / units * 1e6)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _store_cpu_s(store: Store) -> float:
+def store_cpu_s(store: Store) -> float:
+    """CPU seconds of the store's process so far."""
     found = store.redis.info("cpu")
     return float(found["used_cpu_user"] + found["used_cpu_sys"])
 
@@ -190,9 +192,9 @@ def matching(count: int, subscribers: int) -> tuple[Figures, float]:
             body = {"name": "s", "endpoint": "https://hooks.example.com/", "events": ["created"], "filters": filters}
             subscriptions.create(store, app, body)
         shard = keys.shard_of(app)
-        before = _store_cpu_s(store)
+        before = store_cpu_s(store)
         submit(store, app, count, "c-2")
-        unwanted_us = (_store_cpu_s(store) - before) / count * 1e6
+        unwanted_us = (store_cpu_s(store) - before) / count * 1e6
         assert store.events.pending(shard) == 0
         submit(store, app, count, "c-1")
         assert store.events.pending(shard) == (count if subscribers else 0)
