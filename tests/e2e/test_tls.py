@@ -16,7 +16,7 @@ import trustme
 
 from tests.support import Receiver, wait_until
 from tests.support.service import ROOT, Service
-from tests.support.valkey import ValkeyServer
+from tests.support.valkey import USER, ValkeyServer
 from workers import child
 
 
@@ -98,7 +98,7 @@ def front(authority: trustme.CA) -> Iterator[TlsFront]:
 def test_the_whole_service_works_on_a_store_behind_tls(authority, front, receiver: Receiver, tmp_path: Path):
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(bundle)
-    url = f"rediss://127.0.0.1:{front.port}/0"
+    url = f"rediss://{USER}:password@127.0.0.1:{front.port}/0"
     with Service(REDIS_URL=url, SSL_CERT_FILE=str(bundle)) as service:
         application = service.application()
         body = {"queue": "q", "data": 1, "webhooks": {"completed": receiver.url("/done")}}

@@ -2,7 +2,7 @@
 
 import redis
 
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.valkey import USER, ValkeyServer, free_port
 from tests.support.waiting import wait_until
 
 SLOTS = 16_384
@@ -26,8 +26,8 @@ class ValkeyCluster:
 
     @property
     def url(self) -> str:
-        """The redis+cluster:// address."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        """The redis+cluster:// address, for USER."""
+        return f"redis+cluster://{USER}:password@" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
     def start(self) -> "ValkeyCluster":
         """Start all, let them meet, and wait until each knows the whole map."""
