@@ -59,6 +59,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "worker_hijack_root_logger": False,
         "worker_send_task_events": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,  # there are none; Celery warns where it is not set
         "worker_prefetch_multiplier": 1,
     }
     if url.startswith(("redis", "sentinel")):

@@ -14,6 +14,11 @@ Then ``celery -A shop worker -Q celery,jobs.<application id>.emails``. Tasks sta
 Celery. See docs/native-worker.md.
 """
 
+try:
+    import celery as _celery  # noqa: F401
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError("mech_queue.celery needs Celery: install mech-queue[celery]") from missing
+
 from mech_queue.celery.current import CurrentJob, JobCancelled, current_job
 from mech_queue.celery.install import install
 from mech_queue.celery.options import Options
