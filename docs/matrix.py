@@ -13,7 +13,7 @@ PAGE = Path(__file__).parent / "native-matrix.md"
 HEAD = """# Native workers: each pool meets each fault
 
 Written by `make matrix` from one run of its tests (`tests/celery/test_matrix.py`) in which every cell passed; Celery
-{celery}, kombu {kombu}, leases of three seconds unless a row says otherwise.
+{celery}, kombu {kombu}. Leases last three seconds, or a minute where no job may have to wait for one.
 
 A cell says how the jobs ended. Every test also looks at the store's events, from which webhooks are made (one end for
 each job, a start for each attempt), and at what monitors such as Flower get (never two endings for one attempt, none
