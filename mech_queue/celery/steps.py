@@ -157,7 +157,7 @@ class JobsStep(bootsteps.StartStopStep):
         if self._consumers is None:
             self._consumers = Consumers(self._runtime, consumer)
             quitting.take_no_more(consumer.controller, self._runtime)
-            quitting.quit_in_a_greenlet(consumer.controller, self._runtime)
+            quitting.handle_where_waiting_is_allowed(consumer.controller, self._runtime)
         self._consumers.start()
 
     def stop(self, consumer: Any) -> None:
