@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from _thread import start_new_thread
 
 from granian.server import MPServer
 
@@ -23,17 +24,21 @@ def main() -> None:
 
 
 class Main(MPServer):
-    """The process above the workers. It hears a signal any number of times.
+    """The process above the workers. It hears signals any number of times.
 
-    The kernel tells a child of the end of each thread of its parent (workers/child.py), and people press Ctrl-C twice:
-    a handler that takes a lock, as granian's does, then waits for itself.
+    The kernel tells a child of the end of each thread of its parent (workers/child.py), and people press Ctrl-C twice.
+    granian's handlers take a lock, which the thread that they interrupt may hold; here a thread of its own takes it.
     """
 
     def signal_handler_interrupt(self, *_: object, **__: object) -> None:
-        """End; the second time there is nothing left to do."""
-        if not self.interrupt_signal:
-            self.interrupt_signal = True
-            self.main_loop_interrupt.set()
+        """End."""
+        self.interrupt_signal = True
+        start_new_thread(self.main_loop_interrupt.set, ())
+
+    def signal_handler_reload(self, *_: object, **__: object) -> None:
+        """Start all workers anew, one after the other."""
+        self.reload_signal = True
+        start_new_thread(self.main_loop_interrupt.set, ())
 
 
 def _refuse_taken_port(settings: Settings) -> None:

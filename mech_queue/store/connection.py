@@ -161,7 +161,7 @@ class _Translated:
                 raise Refusal(Code.STORE_FULL, FULL, retry_after=5) from error
             refused = isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("NOPERM")
             if refused or "ACL failure" in text[:80]:  # the second: of a command within a script
-                log.error("the user of the store may not do what this release needs: %s", text)
+                _REASONS.say(f"its user may not do what this release needs: {text}")
                 raise Refusal(Code.STORE_UNAVAILABLE, FORBIDDEN, retry_after=60) from error
             if not isinstance(error, _AWAY) and not text.startswith(_UNAVAILABLE):
                 return

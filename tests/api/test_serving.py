@@ -165,6 +165,8 @@ def test_a_process_that_is_told_to_stop_many_times_ends() -> None:
     with Service(roles=("api",)) as service:
         # given signals one upon the other, as when the parent's threads end or somebody leans on Ctrl-C
         process = service.processes.pop("api")
+        for _ in range(20):
+            process.send_signal(signal.SIGHUP)  # "start your workers anew", which it survives likewise
 
         def all_ended() -> bool:
             process.poll()  # an ended process stays in its group until somebody asks

@@ -220,24 +220,22 @@ def connections_cut(cell: Cell) -> None:
 
 def store_refused(cell: Cell) -> None:
     """The store refuses connections for a while."""
-    worker = cell.worker()
-    cell.load(40, "sleep", [0.05])
-    cell.ended(5)
-    cell.shop.server.kill()
-    threading.Event().wait(HELD_S)  # what is tested is this time
-    cell.shop.server.start()
-    cell.finish(completed=40, told=False)
-    assert worker.process.poll() is None
+    without_store(cell, cell.shop.server.kill, cell.shop.server.start)
 
 
 def store_hung(cell: Cell) -> None:
     """The store takes connections and answers nothing for a while."""
+    pid = cell.shop.server.pid
+    without_store(cell, lambda: os.kill(pid, signal.SIGSTOP), lambda: os.kill(pid, signal.SIGCONT))
+
+
+def without_store(cell: Cell, leave: Callable[[], object], come_back: Callable[[], object]) -> None:
     worker = cell.worker()
     cell.load(40, "sleep", [0.05])
     cell.ended(5)
-    os.kill(cell.shop.server.pid, signal.SIGSTOP)
+    leave()
     threading.Event().wait(HELD_S)  # what is tested is this time
-    os.kill(cell.shop.server.pid, signal.SIGCONT)
+    come_back()
     cell.finish(completed=40, told=False)
     assert worker.process.poll() is None
 

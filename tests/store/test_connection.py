@@ -96,7 +96,7 @@ def test_a_user_without_the_rights_is_a_refusal_and_a_line_in_the_log(
         jobs.submit(poor, APPLICATION, JobSpec("q"))
     # then callers hear that the service cannot, and its operator why
     assert refused.value.code is Code.STORE_UNAVAILABLE
-    assert "the user of the store may not do" in caplog.text
+    assert "its user may not do" in caplog.text
     poor.close()
     whole.close()
 
