@@ -1,13 +1,13 @@
 """``create_app(settings, store)``: the WSGI application. Nothing happens at import."""
 
 import time
-from typing import Any, cast
+from typing import cast
 
 from flask import Flask, Response, g, request
 from flask_smorest import Api
 
 import mech_queue
-from api import answers, auth, errors, limits
+from api import answers, auth, errors, limits, openapi
 from api.context import KEY
 from api.health import Probe
 from api.hot.lane import HotLane
@@ -115,15 +115,10 @@ def _register_hooks(app: Flask, runtime: Runtime) -> None:
 
 
 def _register_resources(app: Flask) -> None:
-    from api import openapi
-
     app.config.update(openapi.CONFIG, API_VERSION=mech_queue.__version__)
 
     class Documented(Api):
         ERROR_SCHEMA = ErrorSchema
-
-        def handle_http_exception(self, error: Any) -> Any:
-            return errors.answer_http_exception(error)
 
     api = Documented(app)
     openapi.describe(api)

@@ -25,14 +25,6 @@ CONFIG: dict[str, Any] = {
     },
 }
 
-REQUEST_ID = {
-    "in": "header",
-    "name": "X-Request-Id",
-    "required": False,
-    "description": "Comes back in the answer and stands in every log line.",
-    "schema": {"type": "string", "maxLength": 128},
-}
-
 
 def describe(api: Api) -> None:
     """Add the ways to send a key."""

@@ -22,7 +22,6 @@ MEMBERS = (
 STATUSES = ("started", "progress", "completed", "failed")
 KINDS: dict[str, ReportKind] = {"progress": "progress", "completed": "complete", "failed": "fail"}
 LEASE_MIN_S, LEASE_MAX_S = 5, 86_400
-MAX_ERROR_CODE = 64
 
 
 @dataclass(slots=True)

@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import flask_smorest
 import marshmallow as ma
-from flask import Request, request
+from flask import request
 from flask.views import MethodView
-from webargs.core import missing
-from webargs.flaskparser import FlaskParser
 
 from api import bodies
 from api.call import Call
@@ -20,31 +17,6 @@ class Resource(MethodView):
     """A view per address; one instance serves all requests, so keep nothing on ``self``."""
 
     init_every_request = False
-
-
-class StrictParser(FlaskParser):
-    """Reads with our own strict readers; unknown names are errors in bodies and in query strings."""
-
-    DEFAULT_UNKNOWN_BY_LOCATION = {
-        **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
-        "json": ma.RAISE,
-        "query": ma.RAISE,
-        "querystring": ma.RAISE,
-    }
-
-    def load_json(self, req: Request, schema: ma.Schema) -> Any:
-        """The body's value; an absent body counts as ``{}``."""
-        return body().value
-
-    def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
-        """The query string."""
-        return query() or missing
-
-
-class Blueprint(flask_smorest.Blueprint):
-    """A blueprint with the strict parser."""
-
-    ARGUMENTS_PARSER = StrictParser()
 
 
 def raw_body() -> bytes:

@@ -1,12 +1,13 @@
 """GET /api/application: the caller's own settings, usage and key."""
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.context import application_id, caller, respond, store
 from api.guards import any_key
 from api.schemas.application import OwnApplicationAnswerSchema
-from api.views import Blueprint, Resource, no_query
+from api.views import Resource, no_query
 from mech_queue.model.times import iso
 from mech_queue.services import applications
 

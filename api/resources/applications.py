@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.context import application_id, respond, store
@@ -10,7 +11,7 @@ from api.guards import master_only, requires
 from api.queries import limit_of
 from api.schemas import applications as schemas
 from api.schemas.jobs import DoneSchema
-from api.views import Blueprint, Resource, body, body_doc, no_query, query, query_doc
+from api.views import Resource, body, body_doc, no_query, query, query_doc
 from mech_queue.model.application import Application, KeyRecord, Scope, parse_name, parse_scopes, parse_settings
 from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems

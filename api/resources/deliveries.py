@@ -3,13 +3,14 @@
 from typing import Any
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.context import application_id, respond, store
 from api.guards import requires
 from api.queries import MAX_CURSOR, limit_of, time_of
 from api.schemas import deliveries as schemas
-from api.views import Blueprint, Resource, body, no_query, query, query_doc
+from api.views import Resource, body, no_query, query, query_doc
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
 from mech_queue.model.delivery import (

@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator
 
 from flask import Response, request
+from flask_smorest import Blueprint
 
 from api import views
 from api.context import application_id, runtime
 from api.guards import requires
 from api.queries import META
-from api.views import Blueprint
 from mech_queue.model import matching, metadata
 from mech_queue.model.application import Scope
 from mech_queue.model.problems import Problems, invalid

@@ -3,12 +3,13 @@
 import time
 
 from flask import Response
+from flask_smorest import Blueprint
 
 import mech_queue
 from api.answers import Answer, encode
 from api.context import respond, runtime
 from api.schemas.health import LiveSchema, ServiceHealthSchema
-from api.views import Blueprint, Resource
+from api.views import Resource
 
 blp = Blueprint("health", __name__, description="Whether the service is well. No key is needed.")
 

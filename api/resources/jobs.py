@@ -1,6 +1,7 @@
 """Jobs: submit, batch, list, get, change, delete."""
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api import batches, render
 from api.answers import Answer, ok
@@ -11,7 +12,7 @@ from api.limits import reports_work
 from api.queries import job_query
 from api.resources.examples import BATCH, SUBMISSION
 from api.schemas import jobs as schemas
-from api.views import Blueprint, Resource, body, body_doc, call, no_query, query, query_doc
+from api.views import Resource, body, body_doc, call, no_query, query, query_doc
 from mech_queue.model import metadata
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader

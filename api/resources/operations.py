@@ -3,13 +3,14 @@
 from typing import Any
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.context import application_id, respond, store
 from api.guards import requires
 from api.queries import job_query
 from api.schemas import operations as schemas
-from api.views import Blueprint, Resource, body, body_doc, no_query
+from api.views import Resource, body, body_doc, no_query
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems

@@ -1,6 +1,7 @@
 """Queues: list, settings, numbers, pause, purge."""
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.auth import demand_queue
@@ -11,7 +12,7 @@ from api.paging import page_of
 from api.queue_settings import parse_patch, to_json
 from api.resources.examples import CLAIM
 from api.schemas import queues as schemas
-from api.views import Blueprint, Resource, body, body_doc, call, no_query, query, query_doc
+from api.views import Resource, body, body_doc, call, no_query, query, query_doc
 from mech_queue.model.application import Scope
 from mech_queue.model.problems import Problems, invalid
 from mech_queue.model.queue import QueueRecord

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.auth import demand_queue
@@ -12,7 +13,7 @@ from api.guards import requires
 from api.queries import limit_of
 from api.schemas import schedules as schemas
 from api.schemas.jobs import DoneSchema, SubmittedSchema
-from api.views import Blueprint, Resource, body, body_doc, no_query, query, query_doc
+from api.views import Resource, body, body_doc, no_query, query, query_doc
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
 from mech_queue.model.ids import job_id_bytes

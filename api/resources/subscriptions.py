@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.context import application_id, respond, store
@@ -12,7 +13,7 @@ from api.resources.applications import overlap_of
 from api.schemas import subscriptions as schemas
 from api.schemas.applications import OverlapSchema
 from api.schemas.jobs import DoneSchema
-from api.views import Blueprint, Resource, body, body_doc, no_query, query, query_doc
+from api.views import Resource, body, body_doc, no_query, query, query_doc
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
 from mech_queue.model.ids import job_id_bytes

@@ -1,6 +1,7 @@
 """GET /api/workers: who was seen lately."""
 
 from flask import Response
+from flask_smorest import Blueprint
 
 from api.answers import ok
 from api.context import application_id, respond, store
@@ -8,7 +9,7 @@ from api.guards import requires
 from api.paging import page_of
 from api.resources.queues import PAGING
 from api.schemas.queues import WorkersAnswerSchema
-from api.views import Blueprint, Resource, query
+from api.views import Resource, query
 from mech_queue.model.application import Scope
 from mech_queue.model.times import iso
 from mech_queue.services import workers

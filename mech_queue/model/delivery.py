@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from mech_queue.model.job import State
 
@@ -149,8 +148,3 @@ def shown_url(url: str) -> str:
 def excerpt_text(excerpt: bytes) -> str:
     """A receiver's answer as text, whatever bytes it sent."""
     return excerpt.decode("utf-8", "replace")
-
-
-def error_line(outcome: Outcome) -> dict[str, Any]:
-    """Fields of a log line about a failed attempt; nothing in it is secret."""
-    return {"status": outcome.status, "error_code": outcome.error_code, "duration_ms": outcome.duration_ms}

@@ -54,8 +54,6 @@ TRANSITIONS: dict[str, dict[State, frozenset[State]]] = {
     "retry": {_C: frozenset({_W}), _F: frozenset({_W}), _X: frozenset({_W})},
 }
 
-ErrorCode = Literal["TIMEOUT", "EXPIRED", "STALLED", "PARENT_FAILED"]
-
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -194,10 +192,10 @@ class Reported:
 class Attempt:
     """One line of a job's history: an attempt, or a change of status between attempts. Times in ms."""
 
-    kind: str  # attempt | promoted | retried | postponed | cancelled
+    kind: str  # attempt | promoted | retried
     at_ms: int
     attempt: int = 0
-    outcome: str | None = None  # completed | failed | retrying | stalled | cancelled | released
+    outcome: str | None = None  # completed | failed | retrying | stalled | cancelled
     started_ms: int | None = None
     ended_ms: int | None = None
     worker_id: str | None = None

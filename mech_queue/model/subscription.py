@@ -183,4 +183,4 @@ def _retry(value: Any, problems: Problems) -> RetryConfig | None:
     reader.only(("maxAttempts", "backoffMs"))
     attempts = reader.integer("maxAttempts", 1, MAX_ATTEMPTS)
     backoff_ms = reader.integer("backoffMs", 1, MAX_DELAY_MS)
-    return RetryConfig(attempts if attempts is not None else 10, backoff_ms if backoff_ms is not None else 5_000)
+    return RetryConfig(attempts or DEFAULT_ATTEMPTS, backoff_ms or DEFAULT_BACKOFF_MS)

@@ -154,10 +154,6 @@ def _fields(spec: ScheduleSpec) -> tuple[dict[str, Any], list[str]]:
     return given, [name for name, value in values.items() if value is None]
 
 
-def _text(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
-
-
 def _packed(spec: ScheduleSpec) -> bytes:
     """The job as lib/submit takes it, without its id."""
     job = spec.submission

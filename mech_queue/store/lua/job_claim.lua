@@ -31,7 +31,7 @@ if args.nonce then
 end
 
 -- a key of the ring: its oldest best job, or nil when its limit was lowered meanwhile
-local function head_of(queue, member, stale)
+local function head_of(queue, member)
   local key = string.sub(member, 9)
   if key_running(queue, key) >= key_limit(queue, key) then return nil end
   local head = call('ZPOPMIN', key_waiting(queue, key))
