@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from api.queries import limit_of
+from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems, invalid
 
 T = TypeVar("T")
@@ -14,9 +15,7 @@ MAX_CURSOR = 1_000
 def page_of(query: dict[str, str], items: list[T], name_of: Callable[[T], str]) -> tuple[list[T], str | None]:
     """The items of this page in the order of their names, and the cursor of the next. Raises INVALID."""
     problems = Problems()
-    for name in query:
-        if name not in ("limit", "cursor"):
-            problems.add(name, "is not a known name here; known are: limit, cursor")
+    Reader(dict(query), problems).only(("limit", "cursor"))
     limit = limit_of(query, problems)
     problems.raise_any()
     last = _decoded(query["cursor"]) if "cursor" in query else None

@@ -3,7 +3,7 @@
 import msgspec
 
 from mech_queue.model.job import Attempt, ClaimedJob, JobRecord, State
-from mech_queue.model.times import iso
+from mech_queue.model.times import iso, iso_or_none
 
 encode = msgspec.json.encode
 Raw = msgspec.Raw
@@ -59,7 +59,7 @@ class Job(msgspec.Struct, rename="camel"):
 
 def job_object(record: JobRecord) -> Job:
     """The job object of ``record``; what the caller sent stays the text it was."""
-    state, ended = record.state, _iso(record.ended_ms)
+    state, ended = record.state, iso_or_none(record.ended_ms)
     return Job(
         record.id,
         record.queue,
@@ -79,12 +79,12 @@ def job_object(record: JobRecord) -> Job:
         record.webhooks,
         record.concurrency_key,
         record.depends_on,
-        _iso(record.lease_expires_ms),
+        iso_or_none(record.lease_expires_ms),
         Timestamps(
             iso(record.submitted_ms),
-            _iso(record.run_at_ms),
-            _iso(record.started_ms),
-            _iso(record.heartbeat_ms),
+            iso_or_none(record.run_at_ms),
+            iso_or_none(record.started_ms),
+            iso_or_none(record.heartbeat_ms),
             ended if state is State.COMPLETED else None,
             ended if state is State.FAILED else None,
             ended if state is State.CANCELLED else None,
@@ -97,10 +97,6 @@ def job(record: JobRecord) -> bytes:
     parents = b"" if record.parents is None else b',"parents":%s' % record.parents
     history = b",".join(map(_attempt, record.history))
     return b'%s%s,"history":[%s]}' % (encode(job_object(record))[:-1], parents, history)
-
-
-def _iso(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)
 
 
 def _raw(value: bytes | None) -> msgspec.Raw | None:

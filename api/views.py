@@ -9,7 +9,8 @@ from flask.views import MethodView
 from api import bodies
 from api.call import Call
 from api.context import caller, runtime
-from mech_queue.model.problems import invalid
+from mech_queue.model.checks import Reader
+from mech_queue.model.problems import Problems, invalid
 from mech_queue.model.strict_json import Parsed
 
 
@@ -38,6 +39,14 @@ def no_query() -> None:
     """Refuse any query name, for addresses that know none."""
     for name in query():
         raise invalid(name, "is not a known name here")
+
+
+def no_fields() -> None:
+    """Refuse any query name and any body field, for actions that know none; an empty body is fine."""
+    no_query()
+    problems = Problems()
+    Reader(body().value, problems).only(())
+    problems.raise_any()
 
 
 def call(target: str = "") -> Call:
@@ -81,3 +90,7 @@ def query_doc(*names: tuple[str, str]) -> dict[str, Any]:
             for name, text in names
         ]
     }
+
+
+PAGING = query_doc(("limit", "1 to 1,000; default 100."), ("cursor", "nextCursor of the page before."))
+"""Of lists that know no filters."""

@@ -11,16 +11,15 @@ from api.guards import master_only, requires
 from api.queries import limit_of
 from api.schemas import applications as schemas
 from api.schemas.jobs import DoneSchema
-from api.views import Resource, body, body_doc, no_query, query, query_doc
+from api.views import PAGING, Resource, body, body_doc, no_query, query
 from mech_queue.model.application import Application, KeyRecord, Scope, parse_name, parse_scopes, parse_settings
 from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems
-from mech_queue.model.times import iso
+from mech_queue.model.times import iso, iso_or_none
 from mech_queue.services import applications
 
 blp = Blueprint("applications", __name__, description="Who may use this service, with which keys and limits.")
 
-PAGING = query_doc(("limit", "1 to 1,000; default 100."), ("cursor", "nextCursor of the page before."))
 EXAMPLE = {"name": "My Application", "settings": {"maxConcurrentJobs": 100, "metadata": {"environment": "production"}}}
 YEARS_S = 315_360_000
 
@@ -266,5 +265,5 @@ def _key(key: KeyRecord) -> dict[str, Any]:
         "scopes": sorted(scope.value for scope in key.scopes),
         "lastFour": key.last_four,
         "createdAt": iso(key.created_ms),
-        "expiresAt": iso(key.expires_ms) if key.expires_ms is not None else None,
+        "expiresAt": iso_or_none(key.expires_ms),
     }

@@ -10,7 +10,7 @@ from api.context import application_id, respond, store
 from api.guards import requires
 from api.queries import MAX_CURSOR, limit_of, time_of
 from api.schemas import deliveries as schemas
-from api.views import Resource, body, no_query, query, query_doc
+from api.views import Resource, no_fields, no_query, query, query_doc
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
 from mech_queue.model.delivery import (
@@ -23,7 +23,7 @@ from mech_queue.model.delivery import (
 )
 from mech_queue.model.ids import job_id_bytes
 from mech_queue.model.problems import Problems
-from mech_queue.model.times import iso
+from mech_queue.model.times import iso, iso_or_none
 from mech_queue.services import deliveries
 
 blp = Blueprint("deliveries", __name__, description="What was sent to whom; kept for seven days after its end.")
@@ -74,10 +74,7 @@ class Replay(Resource):
     @blp.response(200, schemas.DeliveryAnswerSchema())
     def post(self, delivery_id: str) -> Response:
         """Send a delivery again, now: same bytes, same webhook-id; a pending retry is superseded"""
-        no_query()
-        problems = Problems()
-        Reader(body().value, problems).only(())
-        problems.raise_any()
+        no_fields()
         return respond(ok(delivery=_whole(deliveries.replay(store(), application_id(), delivery_id))))
 
 
@@ -124,8 +121,8 @@ def _shown(one: DeliveryRecord) -> dict[str, Any]:
         "responseStatus": one.last_status,
         "errorCode": one.last_error_code if one.last_error_code in schemas.ERROR_CODES else None,
         "createdAt": iso(one.created_ms),
-        "nextAttemptAt": _time(one.next_attempt_ms),
-        "endedAt": _time(one.ended_ms),
+        "nextAttemptAt": iso_or_none(one.next_attempt_ms),
+        "endedAt": iso_or_none(one.ended_ms),
     }
 
 
@@ -146,7 +143,3 @@ def _attempt(one: Attempt) -> dict[str, Any]:
         "truncated": one.truncated,
         "manual": one.manual,
     }
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)

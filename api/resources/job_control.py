@@ -10,7 +10,7 @@ from api.context import application_id, respond, store
 from api.guards import requires
 from api.resources.jobs import blp
 from api.schemas import jobs as schemas
-from api.views import Resource, body, body_doc, no_query
+from api.views import Resource, body, body_doc, no_fields, no_query
 from mech_queue.model.application import Scope
 from mech_queue.model.job import State
 from mech_queue.model.problems import Problems
@@ -19,11 +19,7 @@ from mech_queue.services import jobs
 
 
 def _act(action: Callable[..., State], word: str, job_id: str) -> Response:
-    """Do it; a body without fields is fine, one with fields is not."""
-    no_query()
-    problems = Problems()
-    problems.object("", body().value, ())
-    problems.raise_any()
+    no_fields()
     state = action(store(), application_id(), job_id)
     return respond(ok(message=f"Job {job_id} {word}", status=state.value))
 

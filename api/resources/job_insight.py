@@ -8,10 +8,10 @@ from api.guards import requires
 from api.limits import reports_work
 from api.queries import limit_of
 from api.resources.jobs import blp
-from api.resources.queues import PAGING
 from api.schemas import operations as schemas
-from api.views import Resource, body, body_doc, no_query, query
+from api.views import PAGING, Resource, body, body_doc, no_query, query
 from mech_queue.model.application import Scope
+from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems
 from mech_queue.model.times import iso
 from mech_queue.services import explaining, jobs
@@ -63,9 +63,7 @@ class Logs(Resource):
     def get(self, job_id: str) -> Response:
         """Read the job's log, oldest line first"""
         given, problems = query(), Problems()
-        for name in given:
-            if name not in ("limit", "cursor"):
-                problems.add(name, "is not a known name here; known are: limit, cursor")
+        Reader(dict(given), problems).only(("limit", "cursor"))
         limit = limit_of(given, problems)
         cursor = given.get("cursor", "0")
         if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 9):

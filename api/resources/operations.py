@@ -15,7 +15,7 @@ from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems
 from mech_queue.model.query import JobQuery
-from mech_queue.model.times import iso
+from mech_queue.model.times import iso, iso_or_none
 from mech_queue.services import operations
 
 blp = Blueprint("operations", __name__, description="One action on many jobs.")
@@ -82,6 +82,6 @@ class Operation(Resource):
             "done": found.done,
             "failed": found.failed,
             "createdAt": iso(found.created_ms),
-            "endedAt": None if found.ended_ms is None else iso(found.ended_ms),
+            "endedAt": iso_or_none(found.ended_ms),
         }
         return respond(ok(operation=shown))

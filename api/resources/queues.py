@@ -12,27 +12,18 @@ from api.paging import page_of
 from api.queue_settings import parse_patch, to_json
 from api.resources.examples import CLAIM
 from api.schemas import queues as schemas
-from api.views import Resource, body, body_doc, call, no_query, query, query_doc
+from api.views import PAGING, Resource, body, body_doc, call, no_fields, no_query, query
 from mech_queue.model.application import Scope
-from mech_queue.model.problems import Problems, invalid
+from mech_queue.model.problems import invalid
 from mech_queue.model.queue import QueueRecord
 from mech_queue.model.submission import check_queue
 from mech_queue.services import queues
 
 blp = Blueprint("queues", __name__, description="Settings and numbers of queues; claiming work.")
 
-PAGING = query_doc(("limit", "1 to 1,000; default 100."), ("cursor", "nextCursor of the page before."))
-
 
 def _answer(record: QueueRecord) -> Response:
     return respond(ok(queue=to_json(record)))
-
-
-def _no_fields() -> None:
-    no_query()
-    problems = Problems()
-    problems.object("", body().value, ())
-    problems.raise_any()
 
 
 @blp.route("/api/queues")
@@ -118,7 +109,7 @@ class Pause(Resource):
     @blp.response(200, schemas.QueueAnswerSchema())
     def post(self, queue: str) -> Response:
         """Start nothing more; what runs goes on"""
-        _no_fields()
+        no_fields()
         queues.get(store(), application_id(), queue)
         return _answer(queues.pause(store(), application_id(), queue))
 
@@ -131,7 +122,7 @@ class Resume(Resource):
     @blp.response(200, schemas.QueueAnswerSchema())
     def post(self, queue: str) -> Response:
         """Undo pause and drain"""
-        _no_fields()
+        no_fields()
         queues.get(store(), application_id(), queue)
         return _answer(queues.resume(store(), application_id(), queue))
 
@@ -144,7 +135,7 @@ class Drain(Resource):
     @blp.response(200, schemas.QueueAnswerSchema())
     def post(self, queue: str) -> Response:
         """Refuse new jobs, finish the rest"""
-        _no_fields()
+        no_fields()
         queues.get(store(), application_id(), queue)
         return _answer(queues.drain(store(), application_id(), queue))
 
@@ -157,7 +148,7 @@ class Purge(Resource):
     @blp.response(202, schemas.PurgedSchema())
     def post(self, queue: str) -> Response:
         """Drop what waits (also delayed jobs), in the background"""
-        _no_fields()
+        no_fields()
         count = queues.purge(store(), application_id(), queue)
         return respond(ok(202, message=f"Queue {queue} is being purged", count=count))
 

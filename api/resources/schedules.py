@@ -13,18 +13,17 @@ from api.guards import requires
 from api.queries import limit_of
 from api.schemas import schedules as schemas
 from api.schemas.jobs import DoneSchema, SubmittedSchema
-from api.views import Resource, body, body_doc, no_query, query, query_doc
+from api.views import PAGING, Resource, body, body_doc, no_fields, no_query, query, query_doc
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
 from mech_queue.model.ids import job_id_bytes
 from mech_queue.model.problems import Problems
 from mech_queue.model.schedule import Schedule, ScheduleRun, ScheduleSpec, parse_schedule
-from mech_queue.model.times import iso
+from mech_queue.model.times import iso, iso_or_none
 from mech_queue.services import schedules
 
 blp = Blueprint("schedules", __name__, description="Submit jobs by cron, at intervals, or once at a time.")
 
-PAGING = query_doc(("limit", "1 to 1,000; default 100."), ("cursor", "nextCursor of the page before."))
 RUNS_QUERY = query_doc(("limit", "1 to 1,000; default 100, which is all."))
 EXAMPLE = {
     "name": "Nightly report",
@@ -127,8 +126,7 @@ class Execute(Resource):
     @blp.response(201, SubmittedSchema())
     def post(self, schedule_id: str) -> Response:
         """Submit its job now, whatever its times, overlap and limit say"""
-        no_query()
-        _no_fields()
+        no_fields()
         queue = schedules.get(store(), application_id(), schedule_id).spec.queue
         demand_queue(caller(), queue)
         job_id = schedules.execute(store(), application_id(), schedule_id)
@@ -163,12 +161,6 @@ def _spec(before: ScheduleSpec | None = None, ignored: frozenset[str] = frozense
     return spec
 
 
-def _no_fields() -> None:
-    problems = Problems()
-    Reader(body().value, problems).only(())
-    problems.raise_any()
-
-
 def _change(schedule_id: str, ignored: frozenset[str]) -> Response:
     no_query()
     return _answer(schedules.change(store(), application_id(), schedule_id, lambda before: _spec(before, ignored)))
@@ -185,17 +177,17 @@ def _shown(one: Schedule) -> dict[str, Any]:
         "name": spec.name,
         "cron": timing.cron,
         "every": timing.every_ms,
-        "at": _time(timing.at_ms),
+        "at": iso_or_none(timing.at_ms),
         "timezone": timing.timezone,
-        "startDate": _time(timing.start_ms),
-        "endDate": _time(timing.end_ms),
+        "startDate": iso_or_none(timing.start_ms),
+        "endDate": iso_or_none(timing.end_ms),
         "limit": spec.limit,
         "overlap": spec.overlap,
         "catchUp": spec.catch_up,
         "active": spec.active,
         "job": msgspec.Raw(spec.job),
-        "nextRunAt": _time(one.due_ms),
-        "lastRunAt": _time(one.last_due_ms),
+        "nextRunAt": iso_or_none(one.due_ms),
+        "lastRunAt": iso_or_none(one.last_due_ms),
         "lastJobId": one.last_job_id,
         "lastOutcome": one.last_outcome,
         "runCount": one.runs,
@@ -215,7 +207,3 @@ def _shown_run(run: ScheduleRun) -> dict[str, Any]:
         "reason": run.reason,
         "manual": run.by_hand,
     }
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)

@@ -7,9 +7,8 @@ from api.answers import ok
 from api.context import application_id, respond, store
 from api.guards import requires
 from api.paging import page_of
-from api.resources.queues import PAGING
 from api.schemas.queues import WorkersAnswerSchema
-from api.views import Resource, query
+from api.views import PAGING, Resource, query
 from mech_queue.model.application import Scope
 from mech_queue.model.times import iso
 from mech_queue.services import workers

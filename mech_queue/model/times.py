@@ -13,6 +13,11 @@ def iso(ms: int) -> str:
     return f"{_second(seconds)}.{rest:03d}Z"
 
 
+def iso_or_none(ms: int | None) -> str | None:
+    """The same; None for a time that never came."""
+    return None if ms is None else iso(ms)
+
+
 @lru_cache(maxsize=4096)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")

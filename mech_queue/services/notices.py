@@ -12,7 +12,7 @@ from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.ids import job_id_bytes
 from mech_queue.model.rendering import Happening, notice_body
 from mech_queue.model.subscription import Subscription
-from mech_queue.model.times import iso
+from mech_queue.model.times import iso_or_none
 from mech_queue.store import Store, keys
 from mech_queue.store.deliveries import NewDelivery
 
@@ -67,11 +67,7 @@ def _facts(about: Subscription) -> dict[str, object]:
         "name": about.spec.name,
         "endpoint": shown_url(about.spec.endpoint),
         "consecutiveFailures": health.failures,
-        "failingSince": _time(health.failing_since_ms),
-        "disablesAt": _time(health.disables_ms),
+        "failingSince": iso_or_none(health.failing_since_ms),
+        "disablesAt": iso_or_none(health.disables_ms),
         "disabledReason": health.disabled_reason,
     }
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)
