@@ -32,10 +32,22 @@ def explain(store: Store, application_id: str, job_id: str) -> Explanation:
     facts = store.jobs.facts(application_id, job_id)
     state = BY_LETTER[facts["state"]]
     if state is State.DELAYED:
-        return Explanation(state, _delayed(facts))
+        return Explanation(state, [*_unknown_task(facts), *_delayed(facts)])
     if state is not State.WAITING:
         return Explanation(state, [Reason(state.value.upper(), f"The job is {state.value}.")])
-    return Explanation(state, [*_limits(facts), *_workers(facts)])
+    return Explanation(state, [*_unknown_task(facts), *_limits(facts), *_workers(facts)])
+
+
+def _unknown_task(facts: dict[str, str]) -> list[Reason]:
+    returns, most = int(facts["returns"]), int(facts["most_returns"])
+    if not returns:
+        return []
+    times = "once" if returns == 1 else f"{returns} times"
+    sentence = (
+        f"Workers have returned it {times}, since they have no task named {facts['task']!r}; after {most} returns it "
+        "fails. Start a worker that has this task, or cancel the job and submit it again with another task."
+    )
+    return [Reason("UNKNOWN_TASK", sentence, {"task": facts["task"], "returns": returns, "limit": most})]
 
 
 def _delayed(facts: dict[str, str]) -> list[Reason]:

@@ -67,6 +67,23 @@ def why(engine: Engine, job_id: str) -> list[str]:
     return [reason.code for reason in explaining.explain(engine.store, APPLICATION, job_id).reasons]
 
 
+def test_a_job_whose_task_nobody_knows_says_so(engine: Engine) -> None:
+    job = engine.submit("mail", task="send")
+    for _ in range(2):
+        engine.advance(5_000)
+        assert claim_one(engine, "mail") == job
+        back = Report(job, "release", lease_token=lease_of(engine, job), error_code="UNKNOWN_TASK", delay_ms=5_000)
+        jobs.report(engine.store, APPLICATION, back)
+
+    unknown, delayed = explaining.explain(engine.store, APPLICATION, job).reasons
+
+    assert (unknown.code, delayed.code) == ("UNKNOWN_TASK", "DELAYED")
+    assert unknown.details == {"task": "send", "returns": 2, "limit": 5}
+    assert unknown.message.startswith("Workers have returned it 2 times, since they have no task named 'send'; after 5")
+    engine.advance(5_000)
+    assert why(engine, job)[0] == "UNKNOWN_TASK"  # also while it waits for the next of them
+
+
 def test_a_key_keeps_its_turn_when_its_only_job_changes_priority(engine: Engine) -> None:
     first = engine.submit(concurrency_key="a")
     second = engine.submit(concurrency_key="b")

@@ -28,4 +28,5 @@ return {0, {'state', job.s, 'now', int(now), 'paused', queue.paused and '1' or '
   'queue_limit', known(queue.concurrency), 'rate_used', int(rate), 'rate_max', known(queue.rate_max), 'rate_frees', frees,
   'key', job.k or '', 'key_active', int(job.k and key_running(queue, job.k) or 0), 'key_limit', known(key_limit(queue, job.k or '')),
   'application_active', int(app.active), 'application_limit', known(app.max), 'held', int(held),
-  'run_at', job.tr or '', 'parents', job.pc or '', 'seen', int(queue.seen), 'ahead', ahead and int(ahead) or ''}}
+  'run_at', job.tr or '', 'parents', job.pc or '', 'task', job.t or job.q,
+  'returns', int(job:number('un')), 'most_returns', MOST_RETURNS, 'seen', int(queue.seen), 'ahead', ahead and int(ahead) or ''}}

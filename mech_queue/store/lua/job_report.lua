@@ -49,7 +49,7 @@ end
 local function give_back(job, queue, report)
   if report.unknown then
     job:set('un', job:number('un') + 1)
-    if job:number('un') >= 5 then return fail(job, queue, {error = report.error, code = report.code, retry = false}) end
+    if job:number('un') >= MOST_RETURNS then return fail(job, queue, {error = report.error, code = report.code, retry = false}) end
   end
   leave_active(job, queue)
   job:set('a', job:number('a') - 1)

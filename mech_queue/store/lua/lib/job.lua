@@ -12,6 +12,7 @@
 --@include lib/queue
 --@include lib/event
 local STATE_NAMES = {w = 'waiting', d = 'delayed', a = 'active', c = 'completed', f = 'failed', x = 'cancelled'}
+local MOST_RETURNS = 5                              -- by workers that do not know the job's task; then it fails
 local BUCKETS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 3600000}
 
 local Job = {}
