@@ -1,7 +1,9 @@
-"""Which Celery queues this worker consumes: added as applications and queues appear, all cancelled when
-the store refuses this library version.
+"""Which Celery queues this worker consumes: added as applications and queues appear, cancelled when they are deleted,
+all cancelled when the store refuses this library version.
 
-A refused worker that went on consuming would eat the wake-ups of newer workers.
+A refused worker that went on consuming would eat the wake-ups of newer workers. One that went on consuming what was
+deleted would ask its broker for more and more queues, and with RabbitMQ keep each of them there: a queue of wake-ups
+that nobody uses removes itself (``QUEUE_ARGUMENTS`` in broker.py), and nobody else may, since it may be in use again.
 """
 
 import threading
@@ -13,6 +15,8 @@ from celery.utils.log import get_logger
 
 from mech_queue.celery.broker import is_amqp, wakeup_queue
 from mech_queue.celery.held import WAKE_UP_PREFIX, Place
+from mech_queue.model.application import MASTER
+from mech_queue.model.errors import Code, Refusal
 from mech_queue.services import applications, queues
 
 if TYPE_CHECKING:
@@ -22,8 +26,6 @@ logger = get_logger("mech_queue")
 
 REFUSED_LOOK_S = 1.0
 APPLICATIONS_PER_PAGE = 100
-MASTER = "master"
-"""The built-in application, which lists leave out."""
 
 
 def define_queues(app: Any, names: Iterable[str]) -> None:
@@ -35,14 +37,20 @@ def define_queues(app: Any, names: Iterable[str]) -> None:
 
 
 class Consumers:
-    """Watches the store for one consumer. Changes are made in the consumer's own thread."""
+    """Watches the store for one consumer. Changes are made in the consumer's own thread.
+
+    ``_told``: the queues of ``-Q``, consumed whether they exist or not. ``_known``: those found in the store.
+    ``_judged``: applications that were looked for.
+    """
 
     def __init__(self, runtime: "Runtime", consumer: Any) -> None:
         self._runtime = runtime
         self._consumer = consumer
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._told = {place.broker_queue for place in consumed(consumer)}
         self._known: set[str] = set()
+        self._judged = {MASTER}  # the API makes it, maybe later
 
     def start(self) -> None:
         """Start watching; after a reconnect the queues known so far are consumed again at once."""
@@ -61,28 +69,51 @@ class Consumers:
         self._stop.set()
 
     def _run(self, stop: threading.Event) -> None:
-        options = self._runtime.options
-        pause, since = 0.0, options.discover_seconds
+        period = self._runtime.options.discover_seconds
+        pause, since = 0.0, period
         while not stop.wait(pause):
-            pause = min(REFUSED_LOOK_S, options.discover_seconds)
+            pause = min(REFUSED_LOOK_S, period)
             if self._runtime.refused:
                 self._consumer.call_soon(self._cancel_all)
                 return
             since += pause
-            if options.applications and since >= options.discover_seconds:
+            if since >= period:
                 since = 0.0
                 self._look(stop)
 
     def _look(self, stop: threading.Event) -> None:
         try:
+            self._warn_of_unknown_applications()
             found = {place.broker_queue for place in self.places()}
         except Exception as error:
             logger.warning("Could not look for new queues: %s", error)
             return
-        new = sorted(found - self._known)
-        if new and not stop.is_set():
-            self._known.update(new)
-            self._consumer.call_soon(self._add, new)
+        new, gone = sorted(found - self._known), sorted(self._known - found - self._told)
+        if (new or gone) and not stop.is_set():
+            self._known = found
+            self._consumer.call_soon(self._change, new, gone)
+
+    def _warn_of_unknown_applications(self) -> None:
+        """Once for each: nothing will ever come from there, and the worker looks healthy."""
+        named = {application_id for application_id in self._runtime.options.applications if application_id != "*"}
+        named.update(place.application_id for place in consumed(self._consumer))
+        for application_id in sorted(named - self._judged):
+            if not self._exists(application_id):
+                logger.warning(
+                    "There is no application %r in this store, so it brings no jobs. Compare its id in -Q or install() "
+                    "with those of GET /api/applications, and the store of this worker with the service's.",
+                    application_id,
+                )
+            self._judged.add(application_id)
+
+    def _exists(self, application_id: str) -> bool:
+        try:
+            applications.get(self._runtime.store, application_id)
+        except Refusal as refusal:
+            if refusal.code is not Code.NOT_FOUND:
+                raise
+            return False
+        return True
 
     def places(self) -> list[Place]:
         """The queues of the store that the worker's options name."""
@@ -98,7 +129,7 @@ class Consumers:
         ]
 
     def _all_applications(self) -> list[str]:
-        ids = [MASTER]
+        ids = [MASTER]  # lists leave it out
         cursor: str | None = None
         while True:
             page, cursor = applications.list_(self._runtime.store, limit=APPLICATIONS_PER_PAGE, cursor=cursor)
@@ -106,12 +137,14 @@ class Consumers:
             if cursor is None:
                 return ids
 
-    def _add(self, names: list[str]) -> None:
+    def _change(self, new: list[str], gone: list[str]) -> None:
         if self._consumer.task_consumer is None:
-            self._known.difference_update(names)  # between two connections; the next look finds them again
+            self._known.symmetric_difference_update([*new, *gone])  # between two connections: found by the next look
             return
-        for name in names:
+        for name in new:
             self._consume(name)
+        for name in gone:
+            self._consumer.cancel_task_queue(name)
 
     def _consume(self, name: str) -> None:
         define_queues(self._consumer.app, [name])

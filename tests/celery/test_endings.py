@@ -9,6 +9,7 @@ import pytest
 from mech_queue.model.job import Backoff, JobRecord
 from tests.celery.conftest import OpenShop
 from tests.celery.support import APPLICATION, QUEUE, Shop
+from tests.support import wait_until
 
 POOLS = {"prefork": 2, "threads": 4, "gevent": 4, "solo": 1}
 AT_ONCE = Backoff("fixed", 10)
@@ -160,6 +161,13 @@ def test_an_unknown_task_fails_after_some_returns(shop: Shop) -> None:
     job = shop.run("nobody_has_this")
     assert job.state == "failed" and job.error_code == "UNKNOWN_TASK"
     assert "nobody_has_this" in error_of(job)["message"]
+
+
+def test_an_application_that_nobody_made_is_named_once(shop: Shop) -> None:
+    sentence = f"There is no application '{APPLICATION}' in this store"  # the tests take it without making it
+    wait_until(lambda: sentence in shop.workers[0].log())
+    shop.run("noop")
+    assert shop.workers[0].log().count(sentence) == 1
 
 
 def test_celerys_own_tasks_are_not_for_submitters(shop: Shop) -> None:

@@ -158,11 +158,12 @@ def _answers(url: str) -> dict[str, Any] | None:
 
 
 def test_one_worker_serves_all_applications_and_queues_as_they_appear(shop: Shop) -> None:
-    # given a worker that was told no queue at all, and applications from before and after its start
+    # given a worker that was told one queue by name, and applications from before and after its start
     first = applications.create(shop.store, "first").application.id
     before = shop.submit("add", [1], application=first, queue="one")
     environment = {"SHOP_APPLICATION": "*", "MECH_QUEUE_DISCOVER_SECONDS": "0.2"}
-    worker = Worker(shop, "prefork", 1, ("-Q", "celery"), environment)
+    told = f"jobs.{first}.one"
+    worker = Worker(shop, "prefork", 1, ("-Q", f"celery,{told}"), environment)
     shop.workers.append(worker)
     worker.ready()
     second = applications.create(shop.store, "second").application.id
@@ -174,6 +175,23 @@ def test_one_worker_serves_all_applications_and_queues_as_they_appear(shop: Shop
     wait_until(lambda: ended(first, before) and ended(second, after), 15, "both jobs")
     result = json.loads(jobs.get(shop.store, second, after).result or b"")
     assert result["routing_key"] == f"jobs.{second}.two"
+
+    # when both queues are deleted
+    for application, job, name in ((first, before, "one"), (second, after, "two")):
+        jobs.delete(shop.store, application, job)
+        queues.delete(shop.store, application, name)
+    # then only what was told by name is consumed
+    with Celery("asker", broker=shop.broker_url, set_as_current=False) as asker:
+        wait_until(lambda: consumed_by(asker, worker) == {"celery", told}, 10, f"only {told} consumed")
+    # until the other is there again
+    again = shop.submit("add", [3], application=second, queue="two")
+    wait_until(lambda: ended(second, again), 15, "a job of the queue that came back")
+
+
+def consumed_by(asker: Celery, worker: Worker) -> set[str]:
+    """The Celery queues that a worker takes messages from."""
+    answers = asker.control.inspect(destination=[worker.name], timeout=5).active_queues() or {}
+    return {queue["name"] for queue in answers.get(worker.name, ())}
 
 
 def test_children_that_are_replaced_lose_nothing(shop: Shop) -> None:

@@ -14,6 +14,7 @@ from standardwebhooks.webhooks import Webhook
 from config.settings import Settings
 from mech_queue.celery.broker import Broker
 from mech_queue.client import Client
+from mech_queue.services import jobs, queues
 from mech_queue.store import wakeups
 from tasks import wakeups as wakeups_of_service
 from tests.celery.support import APPLICATION, QUEUE, Shop
@@ -92,11 +93,18 @@ def test_the_next_claim_takes_the_highest_priority_in_exact_order(rabbit_shop: S
     assert all(times[one] <= times[other] for one, other in itertools.pairwise(expected))
 
 
-def test_a_queue_that_appears_later_is_consumed(rabbit_shop: Shop) -> None:
+def test_a_queue_is_consumed_while_it_is_there(rabbit_shop: Shop, rabbit: RabbitServer) -> None:
     options = {"SHOP_APPLICATION": APPLICATION, "MECH_QUEUE_DISCOVER_SECONDS": "0.2"}
     rabbit_shop.worker("threads", 2, "-Q", "celery", **options)
     job = rabbit_shop.submit("noop", queue="later")
     assert rabbit_shop.until(job).state == "completed"
+
+    # given that it is deleted: nobody takes from the broker's queue any more
+    jobs.delete(rabbit_shop.store, APPLICATION, job)
+    queues.delete(rabbit_shop.store, APPLICATION, "later")
+    wait_until(lambda: not consumed(rabbit, f"jobs.{APPLICATION}.later"))
+    # until it is there again
+    assert rabbit_shop.run("noop", queue="later").state == "completed"
 
 
 def test_a_queue_that_somebody_declared_otherwise_holds_up_no_other(rabbit_shop: Shop, rabbit: RabbitServer) -> None:
