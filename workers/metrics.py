@@ -63,6 +63,7 @@ def families(numbers: Numbers) -> Iterator[Metric]:
     yield from _jobs(numbers.queues)
     yield from _sizes(numbers.queues)
     yield from _webhooks(numbers.applications)
+    yield from _stages(numbers)
     workers = GaugeMetricFamily(
         "queue_workers_connected", "Workers that asked for work within the last minute.", labels=["application"]
     )
@@ -113,11 +114,28 @@ def _webhooks(applications: Iterable[ApplicationNumbers]) -> Iterator[Metric]:
     duration = HistogramMetricFamily(
         "queue_webhook_duration_seconds", "How long webhook requests took.", labels=["application"]
     )
+    disabled = CounterMetricFamily(
+        "queue_subscriptions_disabled", "Subscriptions that the service switched off.", labels=("application", "reason")
+    )
     for application in applications:
         for (event, status), number in application.calls.items():
             calls.add_metric([application.id, event, status], number)
         _add(duration, [application.id], application.call_duration)
-    yield from (calls, duration)
+        for reason, number in application.disabled.items():
+            disabled.add_metric([application.id, reason], number)
+    yield from (calls, duration, disabled)
+
+
+def _stages(numbers: Numbers) -> Iterator[Metric]:
+    pending = GaugeMetricFamily("queue_webhooks_pending", "Webhook deliveries that have not ended.", labels=["status"])
+    for status, number in numbers.deliveries.items():
+        pending.add_metric([status], number)
+    yield pending
+    yield GaugeMetricFamily("queue_events_pending", "Events that nobody has matched yet.", numbers.events_pending)
+    yield GaugeMetricFamily("queue_events_lag_seconds", "Age of the oldest of them; 0: none.", numbers.events_lag_s)
+    yield GaugeMetricFamily(
+        "queue_scheduler_lag_seconds", "How long ago the oldest thing was due that still is.", numbers.scheduler_lag_s
+    )
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], found: Histogram) -> None:

@@ -13,6 +13,8 @@ OTHER = "_other"
 
 SEEN_S = 60  # a worker counts as connected when it asked within this time
 ENDED = ("completed", "failed", "cancelled")
+UNFINISHED = ("waiting", "active", "delayed")
+DISABLED = ("gone", "failing")  # why the service switches a subscription off
 
 
 @dataclass(slots=True)
@@ -41,23 +43,33 @@ class QueueNumbers:
 
 @dataclass(slots=True)
 class ApplicationNumbers:
-    """One application. ``calls``: (event, status) -> webhook requests that ended so."""
+    """One application. ``calls``: (event, status) -> webhook requests that ended so. ``disabled``: reason ->
+    subscriptions that the service has switched off."""
 
     id: str
     workers: int
     calls: dict[tuple[str, str], int]
     call_duration: Histogram
+    disabled: dict[str, int]
 
 
 @dataclass(slots=True)
 class Numbers:
-    """Everything a scrape shows. ``http``: sample -> sum (store/http_counts.py). Memory in bytes."""
+    """Everything a scrape shows. ``http``: sample -> sum (store/http_counts.py). Memory in bytes.
+
+    ``scheduler_lag_s``: how long the earliest thing has been due that no scheduler has moved. ``events_pending``,
+    ``events_lag_s``: events that nobody has matched yet, and the age of the oldest. ``deliveries``: status -> number.
+    """
 
     queues: list[QueueNumbers] = field(default_factory=list)
     applications: list[ApplicationNumbers] = field(default_factory=list)
     http: dict[str, float] = field(default_factory=dict)
     memory_used: int = 0
     memory_most: int = 0
+    scheduler_lag_s: float = 0.0
+    events_pending: int = 0
+    events_lag_s: float = 0.0
+    deliveries: dict[str, int] = field(default_factory=dict)
 
 
 def read(store: Store) -> Numbers:
@@ -66,6 +78,10 @@ def read(store: Store) -> Numbers:
     numbers = Numbers(http=store.metrics.http())
     memory = store.metrics.memory()
     numbers.memory_used, numbers.memory_most = memory["used_memory"], memory["maxmemory"]
+    stages = store.metrics.stages()
+    numbers.scheduler_lag_s, numbers.events_lag_s = _age_s(stages.due_ms, now_ms), _age_s(stages.event_ms, now_ms)
+    numbers.events_pending = stages.events
+    numbers.deliveries = {status: stages.deliveries[status] for status in UNFINISHED}
     for application_id in store.metrics.application_ids():
         row = store.metrics.application(application_id, now_ms - SEEN_S * 1000)
         numbers.applications.append(_application(row))
@@ -93,7 +109,6 @@ def _sum(rows: list[dict[str, int]]) -> dict[str, int]:
 
 
 def _queue(application_id: str, row: QueueRow, now_ms: int) -> QueueNumbers:
-    waited_ms = max(0, now_ms - row.oldest_waiting_ms) if row.oldest_waiting_ms is not None else 0
     return QueueNumbers(
         application=application_id,
         queue=row.name,
@@ -101,10 +116,14 @@ def _queue(application_id: str, row: QueueRow, now_ms: int) -> QueueNumbers:
         ended={state: row.counters.get(state, 0) for state in ENDED},
         stalled=row.counters.get("stalled", 0),
         sizes=row.sizes,
-        oldest_waiting_s=waited_ms / 1000,
+        oldest_waiting_s=_age_s(row.oldest_waiting_ms, now_ms),
         run=_histogram(row.counters, "run"),
         wait=_histogram(row.counters, "wait"),
     )
+
+
+def _age_s(since_ms: int | None, now_ms: int) -> float:
+    return max(0, now_ms - since_ms) / 1000 if since_ms is not None else 0.0
 
 
 def _application(row: ApplicationRow) -> ApplicationNumbers:
@@ -114,7 +133,8 @@ def _application(row: ApplicationRow) -> ApplicationNumbers:
         if kind == "call":
             event, _, status = rest.partition(":")
             calls[event, status] = number
-    return ApplicationNumbers(row.id, row.workers, calls, _histogram(row.webhooks, "send"))
+    disabled = {reason: row.webhooks.get(f"off:{reason}", 0) for reason in DISABLED}
+    return ApplicationNumbers(row.id, row.workers, calls, _histogram(row.webhooks, "send"), disabled)
 
 
 def _histogram(counters: dict[str, int], name: str) -> Histogram:

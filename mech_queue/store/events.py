@@ -60,7 +60,7 @@ class Events:
         batch, rows, views = answer
         records = [(application.decode(), job_codec.record(view)) for application, view in views]
         jobs = {(application, job.id): job for application, job in records}
-        events = [(_event(packed), ids_in(ids)) for packed, ids in rows]
+        events = [(pending_event(packed), ids_in(ids)) for packed, ids in rows]
         return Batch(batch, [Matchable(one, jobs[one.application_id, one.job_id], ids) for one, ids in events])
 
     def last_ids(self, application_ids: list[str]) -> list[str]:
@@ -90,7 +90,8 @@ class Events:
             return int(self._store.redis.llen(keys.shard_prefix(shard) + b"pending"))
 
 
-def _event(raw: bytes) -> PendingEvent:
+def pending_event(raw: bytes) -> PendingEvent:
+    """An entry of a pending list (lib/event.lua)."""
     application, letter, job_id, sequence, at_ms, attempt, extra = unpack(raw)
     return PendingEvent(
         application_id=application.decode(),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mech_queue.model.job import BY_LETTER
 from mech_queue.store import http_counts, keys
 from mech_queue.store.connection import translated
+from mech_queue.store.events import pending_event
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
@@ -16,6 +17,7 @@ BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 6000
 STEP = 200  # queues per round trip: some 600 small reads, so that nobody else waits long
 
 _SIZES = [f"n{letter}" for letter in BY_LETTER]
+_STATES = [state.value for state in BY_LETTER.values()]
 
 
 @dataclass(slots=True)
@@ -37,6 +39,20 @@ class ApplicationRow:
     queues: list[QueueRow] = field(default_factory=list)
     webhooks: dict[str, int] = field(default_factory=dict)
     workers: int = 0
+
+
+@dataclass(slots=True)
+class StagesRow:
+    """What waits inside the service, in all shards. Unix ms; None: nothing waits.
+
+    ``due_ms``: when the earliest thing that the scheduler has not moved was due. ``event_ms``: when the oldest event
+    happened that nobody has matched. ``deliveries``: per state.
+    """
+
+    due_ms: int | None = None
+    event_ms: int | None = None
+    events: int = 0
+    deliveries: dict[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -79,6 +95,27 @@ class Metrics:
         parts = zip(names, answers[0::3], answers[1::3], answers[2::3], strict=True)
         return [_queue(name, settings, counters, oldest) for name, settings, counters, oldest in parts]
 
+    def stages(self) -> StagesRow:
+        """What the scheduler and the stages have before them."""
+        with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for shard in range(keys.SHARDS):
+                place = keys.shard_prefix(shard)
+                pipe.zrange(place + b"next", 0, 0, withscores=True)
+                pipe.lindex(place + b"pending", 0)
+                pipe.llen(place + b"pending")
+                pipe.hmget(place + f"{keys.DELIVERIES}:q:{keys.WEBHOOKS}".encode(), _SIZES)
+            answers = pipe.execute()
+        due = [int(score) for found in answers[0::4] for _, score in found]
+        events = [pending_event(raw).at_ms for raw in answers[1::4] if raw is not None]
+        sizes = [sum(int(number or 0) for number in column) for column in zip(*answers[3::4], strict=True)]
+        return StagesRow(
+            due_ms=min(due, default=None),
+            event_ms=min(events, default=None),
+            events=sum(answers[2::4]),
+            deliveries=dict(zip(_STATES, sizes, strict=True)),
+        )
+
     def http(self) -> dict[str, float]:
         """Sums of the HTTP counts of all API processes, by sample (see ``http_counts``)."""
         with translated():
@@ -93,11 +130,10 @@ class Metrics:
 
 def _queue(name: bytes, settings: list[bytes | None], counters: dict[bytes, bytes], oldest: list[bytes]) -> QueueRow:
     created, *sizes = [int(value or 0) for value in settings]
-    states = [state.value for state in BY_LETTER.values()]
     return QueueRow(
         name=name.decode(),
         created_ms=created,
-        sizes=dict(zip(states, sizes, strict=True)),
+        sizes=dict(zip(_STATES, sizes, strict=True)),
         counters=_numbers(counters),
         # the entry ends in the job's sequence, which is ms * 1024 + a counter
         oldest_waiting_ms=int.from_bytes(oldest[0][-8:], "big") // 1024 if oldest else None,

@@ -10,7 +10,8 @@
 --   <P>kl:webhooks endpoint -> 0 (open) | 1 (one probe); absent: closed   <P>due members here: b<endpoint> time for a probe,
 --     e<hash of a subscription><entry> it is gone: what waits for it ends
 --   <P>pg:<hash of job and receiver> progress sent last: msgpack {ms it is due, id, sequence}
---   <S><application>:hooks hash: call:<event>:<outcome>, send:<bound in ms> send:sum send:count
+--   <S><application>:hooks hash: call:<event>:<outcome>, send:<bound in ms> send:sum send:count, off:<reason> subscriptions
+--     that were switched off
 --@include lib/job
 --@include lib/subscription
 local FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING = 5, 30000, 600000

@@ -102,6 +102,7 @@ local function subscription_disable(prefix, id, reason)
   if call('HGET', record, 'active') ~= '1' then return false end
   call('HSET', record, 'active', '0', 'reason', reason, 'disabled', int(now))
   call('HINCRBY', record, 'version', 1)
+  count(prefix .. 'hooks', 'off:' .. reason, 1)
   return true
 end
 
