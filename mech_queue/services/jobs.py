@@ -1,7 +1,7 @@
 """What one can do with jobs. One verb each; the store's scripts decide."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from mech_queue.model.job import (
 from mech_queue.model.query import JobPage, JobQuery
 from mech_queue.services import searching
 from mech_queue.store import Store
-from mech_queue.store.jobs import BATCH, STEP, missing
+from mech_queue.store.jobs import BATCH, STEP, Unmatched, missing
 
 Action = Literal["cancel", "promote", "retry", "delete"]
 T = TypeVar("T")
@@ -163,17 +163,12 @@ def promote(store: Store, application_id: str, job_id: str) -> State:
 
 def retry(store: Store, application_id: str, job_id: str) -> State:
     """Let an ended job wait again, with fresh attempts."""
-
-    def attempt() -> State | Refusal | None:
+    until = time.monotonic() + RETRY_PATIENCE_S
+    answer = store.jobs.act("retry", application_id, [job_id])[0]
+    while isinstance(answer, Unmatched) and time.monotonic() < until:
+        time.sleep(0.05)
         answer = store.jobs.act("retry", application_id, [job_id])[0]
-        return None if busy(answer) else answer
-
-    return _state(_one([_patiently(attempt)]))
-
-
-def busy(answer: State | Refusal | None) -> bool:
-    """Whether a retry was refused only because the job's last events are unmatched, which takes a moment."""
-    return isinstance(answer, Refusal) and "handed out" in answer.message
+    return _state(_one([answer]))
 
 
 def delete(store: Store, application_id: str, job_id: str) -> None:
@@ -226,21 +221,6 @@ def _state(state: State | None) -> State:
     if state is None:
         raise missing()
     return state
-
-
-def _patiently(attempt: "Callable[[], State | Refusal | None]") -> "State | Refusal":
-    """Repeat while the answer is None (its events are unmatched), for RETRY_PATIENCE_S."""
-    until = time.monotonic() + RETRY_PATIENCE_S
-    while time.monotonic() < until:
-        answer = attempt()
-        if answer is not None:
-            return answer
-        time.sleep(0.05)
-    return Refusal(
-        Code.CONFLICT,
-        "The last events of this job are still being handed out; try again in a moment.",
-        retry_after=1,
-    )
 
 
 def log(store: Store, application_id: str, job_id: str, lines: list[str]) -> int:

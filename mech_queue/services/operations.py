@@ -12,7 +12,7 @@ from mech_queue.services import jobs
 from mech_queue.services.jobs import Action
 from mech_queue.services.searching import search_ids
 from mech_queue.store import Store
-from mech_queue.store.jobs import BATCH
+from mech_queue.store.jobs import BATCH, Unmatched
 
 ACTIONS: tuple[str, ...] = get_args(Action)
 
@@ -74,7 +74,7 @@ def step(store: Store, application_id: str, operation_id: str) -> None:
     answers = jobs.act_many(store, application_id, _action(row["action"]), ids)
     failed = sum(isinstance(answer, Refusal) for answer in answers)
     done, after, finished = len(answers) - failed, cursor or "", cursor is None
-    if any(map(jobs.busy, answers)):  # the same page again, until none of them is
+    if any(isinstance(answer, Unmatched) for answer in answers):  # the same page again, until none of them is
         after, failed, finished = row["cursor"], 0, False
     store.operations.book(application_id, operation_id, row["cursor"], after, done, failed, finished)
 

@@ -52,6 +52,15 @@ def raw_id(job_id: str) -> bytes:
     return found
 
 
+class Unmatched(Refusal):
+    """A job cannot be retried yet: its last events are still being matched, which takes a moment."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Code.CONFLICT, "The last events of this job are still being handed out; try again in a moment."
+        )
+
+
 class Jobs:
     """All transitions of jobs. Every method raises Refusal; nothing here is cached."""
 
@@ -300,10 +309,7 @@ class Jobs:
         """One action on up to BATCH jobs: per job its state afterwards (None: deleted) or a Refusal."""
         ids = [job_id_bytes(job_id) or b"" for job_id in job_ids]
         answers = self._run(f"job_{action}", application_id, {"ids": ids}, idempotent=action == "cancel")
-        return [
-            refusal(answer) if isinstance(answer, list) else BY_LETTER.get(answer.decode())  # 'gone' -> None
-            for answer in answers
-        ]
+        return [_acted(answer) for answer in answers]
 
     def change(
         self,
@@ -359,6 +365,12 @@ class Jobs:
             if not isinstance(answer, list):
                 return answer
         raise _contended()
+
+
+def _acted(answer: bytes | list[bytes]) -> State | Refusal | None:
+    if isinstance(answer, bytes):
+        return BY_LETTER.get(answer.decode())  # 'gone' -> None
+    return Unmatched() if answer[0] == b"~" else refusal(answer)
 
 
 def _contended() -> Refusal:

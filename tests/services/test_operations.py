@@ -1,5 +1,10 @@
 """Bulk operations: bounded steps that any kill may interrupt, and whom they touch."""
 
+import threading
+
+import pytest
+
+from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobSpec, Report, State
 from mech_queue.model.query import JobQuery
 from mech_queue.services import events, jobs, maintenance, operations
@@ -79,3 +84,17 @@ def test_a_retry_waits_for_those_whose_events_are_on_their_way(store: Store) -> 
     # then they are retried
     found = finish(store, operation)
     assert (found.done, found.failed) == (3, 0)
+
+
+def test_a_single_retry_waits_likewise_but_not_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a failed job whose webhook nobody matches
+    (job_id,) = fail(store, 1, webhooks={"failed": "http://127.0.0.1:49151/hook"})
+    monkeypatch.setattr(jobs, "RETRY_PATIENCE_S", 0.0)
+    # then a retry is refused as passing
+    with pytest.raises(Refusal, match="try again in a moment") as refused:
+        jobs.retry(store, APPLICATION, job_id)
+    assert refused.value.code is Code.CONFLICT
+    # when it is matched while a retry waits, that succeeds
+    monkeypatch.setattr(jobs, "RETRY_PATIENCE_S", 10.0)
+    threading.Timer(0.1, events.match, (store, keys.shard_of(APPLICATION))).start()
+    assert jobs.retry(store, APPLICATION, job_id) is State.WAITING

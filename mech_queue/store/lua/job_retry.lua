@@ -1,5 +1,5 @@
--- Ended jobs wait again, with fresh attempts. args.ids; answer: per job its state, or {'!', …}
---   refused while its last events are unmatched: their receivers are to see the result they are about
+-- Ended jobs wait again, with fresh attempts. args.ids; answer: per job its state, {'!', …}, or
+--   {'~'} while its last events are unmatched: their receivers are to see the result they are about (ask again)
 --   events: retrying
 --@include lib/job
 local answers = {}
@@ -10,7 +10,7 @@ for i, id in ipairs(args.ids) do
   elseif job.s ~= 'c' and job.s ~= 'f' and job.s ~= 'x' then
     answers[i] = {'!', 'CONFLICT', 'Only an ended job can be retried; this one is ' .. STATE_NAMES[job.s] .. '.'}
   elseif job:number('u') > 0 then
-    answers[i] = {'!', 'CONFLICT', 'The last events of this job are still being handed out; try again in a moment.'}
+    answers[i] = {'~'}
   else
     if job.s ~= 'x' and job.ts then attempt_over(job, STATE_NAMES[job.s], call('HGET', P .. 'x:' .. id, 'e')) end
     remember_attempt(job, {'retried', now})
