@@ -6,6 +6,7 @@ from api import batch_refs, render
 from api.answers import Answer, encode
 from api.auth import demand_queue
 from api.call import Call
+from api.hot import jobs as hot
 from api.reports import parse_update
 from mech_queue.model import strict_json
 from mech_queue.model.errors import Refusal
@@ -61,9 +62,10 @@ def report(call: Call) -> Answer:
             reports.append(update.report)
             continue
         flush()
-        results.append(_start(call, update.report))
-        if update.has_more and results[-1].startswith(b'{"success":true'):
-            jobs.report_many(call.store, call.application_id, [update.report])
+        try:
+            results.append(_started(hot.start(call, update)))
+        except Refusal as refusal:
+            results.append(_refused(refusal))
     flush()
     return _answer(results)
 
@@ -101,21 +103,6 @@ def _job_id(value: Any) -> str:
     if not isinstance(job_id, str):
         raise invalid("jobId", "is required (a string)")
     return job_id
-
-
-def _start(call: Call, told: Report) -> bytes:
-    try:
-        begun = jobs.start(
-            call.store,
-            call.application_id,
-            told.job_id,
-            lease_token=told.lease_token,
-            lease_ms=told.lease_ms,
-            worker_id=told.worker_id,
-        )
-    except Refusal as refusal:
-        return _refused(refusal)
-    return _started(begun)
 
 
 def _submitted(done: Submitted | Refusal) -> bytes:

@@ -8,7 +8,7 @@ from api.answers import Answer, Headers
 from api.auth import demand_queue
 from api.bodies import parse_body
 from api.call import Call
-from api.reports import parse_update
+from api.reports import Update, parse_update
 from mech_queue.model.checks import check_key
 from mech_queue.model.job import JobRecord, Reported, Started
 from mech_queue.model.problems import invalid
@@ -94,13 +94,18 @@ def report(call: Call) -> Answer:
     call.no_query()
     parsed = call.object()
     update = parse_update(call.target, parsed.value, parsed.members)
+    if update.started:
+        return Answer(200, started(start(call, update)))
+    return Answer(200, reported(jobs.report(call.store, call.application_id, update.report)))
+
+
+def start(call: Call, update: Update) -> Started:
+    """Take the job of a ``started``; what else that says is kept under the new lease. Raises Refusal."""
     told = update.report
-    if not update.started:
-        return Answer(200, reported(jobs.report(call.store, call.application_id, told)))
     begun = jobs.start(
         call.store,
         call.application_id,
-        call.target,
+        told.job_id,
         lease_token=told.lease_token,
         lease_ms=told.lease_ms,
         worker_id=told.worker_id,
@@ -108,7 +113,7 @@ def report(call: Call) -> Answer:
     if update.has_more:
         told.lease_token = None if told.lease_token is None else begun.lease_token
         jobs.report(call.store, call.application_id, told)
-    return Answer(200, started(begun))
+    return begun
 
 
 def started(begun: Started) -> bytes:

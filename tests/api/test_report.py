@@ -51,9 +51,16 @@ def test_the_second_to_start_gets_409_and_its_failure_is_ignored(api: Api) -> No
     assert api.put(path, {"status": "completed"}).json["status"] == "completed"
 
 
-def test_started_may_carry_metadata_that_filters_see(api: Api) -> None:
+@pytest.mark.parametrize("lease", [{}, {"leaseToken": "of an attempt that is over"}])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_started_may_carry_metadata_that_filters_see(api: Api, at_once: bool, lease: dict[str, str]) -> None:
     job_id = api.submit(metadata={"a": 1})
-    answer = api.put(f"/api/jobs/{job_id}", {"status": "started", "metadata": {"host": "w1", "a": None}})
+    said = {"status": "started", "metadata": {"host": "w1", "a": None}, **lease}
+    if at_once:
+        answer = api.post("/api/jobs/updates", {"updates": [{"jobId": job_id, **said}]})
+        assert answer.json["accepted"] == 1, answer.text
+    else:
+        answer = api.put(f"/api/jobs/{job_id}", said)
     assert answer.status_code == 200
     assert api.job(job_id)["metadata"] == {"host": "w1"}
     assert [job["id"] for job in api.get("/api/jobs?metadata.host=w1").json["jobs"]] == [job_id]
