@@ -21,16 +21,15 @@ class Queues:
 
     def get(self, queue: str) -> Object:
         """Settings and counts of one queue."""
-        return _only(self._transport.request("GET", _queue(queue)), "queue")
+        return dict(self._transport.request("GET", _queue(queue))["queue"])
 
     def stats(self, queue: str) -> Object:
         """Flat numbers for an autoscaler."""
-        found = self._transport.request("GET", f"{_queue(queue)}/stats")
-        return _only(found, "stats")
+        return self._transport.request("GET", f"{_queue(queue)}/stats")
 
     def change(self, queue: str, **settings: Any) -> Object:
         """Change settings (``concurrency``, ``concurrencyPerKey``, ``rateLimit``, …); makes the queue."""
-        return _only(self._transport.request("PATCH", _queue(queue), settings, safe=True), "queue")
+        return dict(self._transport.request("PATCH", _queue(queue), settings, safe=True)["queue"])
 
     def pause(self, queue: str) -> Object:
         """Start no more jobs of it."""
@@ -67,7 +66,7 @@ class Collection:
 
     def create(self, **members: Any) -> Object:
         """Make one; secrets in the answer are shown only this once."""
-        return _only(self._transport.request("POST", self._path, members), self._one)
+        return dict(self._transport.request("POST", self._path, members)[self._one])
 
     def list(self, **filters: Any) -> Iterator[Object]:
         """All of them, page by page."""
@@ -75,11 +74,11 @@ class Collection:
 
     def get(self, identifier: str) -> Object:
         """One of them."""
-        return _only(self._transport.request("GET", self._of(identifier)), self._one)
+        return dict(self._transport.request("GET", self._of(identifier))[self._one])
 
     def change(self, identifier: str, **members: Any) -> Object:
         """Change the members that are given."""
-        return _only(self._transport.request("PATCH", self._of(identifier), members, safe=True), self._one)
+        return dict(self._transport.request("PATCH", self._of(identifier), members, safe=True)[self._one])
 
     def delete(self, identifier: str) -> None:
         """Remove one."""
@@ -135,13 +134,7 @@ class Applications(Collection):
     """``client.applications``: needs the master key."""
 
     def __init__(self, transport: Transport) -> None:
-        super().__init__(transport, "/api/applications", "applications", "data")
-
-    def list(self, **filters: Any) -> Iterator[Object]:
-        """All applications, without keys and secrets."""
-        page = self._transport.request("GET", self._path, query=filters)
-        member = "data" if isinstance(page.get("data"), list) else self._many
-        return self._transport.pages(self._path, member, filters)
+        super().__init__(transport, "/api/applications", "data", "data")
 
     def create_key(self, identifier: str, **members: Any) -> Object:
         """One more key (``scopes``, ``name``); shown once."""
@@ -188,11 +181,6 @@ def events(transport: Transport, last_event_id: str | None, filters: Mapping[str
             elif name == "data":
                 text = value.removeprefix(" ")
                 found["data"] = f"{found['data']}\n{text}" if "data" in found else text
-
-
-def _only(answer: Object, member: str) -> Object:
-    inner = answer.get(member)
-    return inner if isinstance(inner, dict) else answer
 
 
 def _queue(queue: str) -> str:

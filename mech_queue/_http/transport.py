@@ -41,6 +41,7 @@ class Unreachable(ConnectionError):
     """The service did not answer, also after the retries that were safe.
 
     What was asked may have happened or not; a repeated submit with the same ``idempotency_key`` is harmless.
+    ``__context__`` is what ``requests`` said.
     """
 
 
@@ -121,7 +122,7 @@ class Transport:
                 )
             except _LOST as error:
                 if last or not (repeatable or _never_sent(error)):
-                    raise Unreachable(f"no answer from {self.url}: {error}") from error
+                    raise Unreachable(f"no answer from {self.url}: {_reason(error)}") from None
                 time.sleep(pause_s(attempt))
                 continue
             if answer.status_code < 300:
@@ -217,6 +218,13 @@ def decode(answer: requests.Response) -> dict[str, Any]:
 def _never_sent(error: Exception) -> bool:
     """Whether the connection could not even be made, so that nothing can have happened."""
     return isinstance(error, _NOT_SENT) or "NewConnectionError" in repr(error)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause: each library above it repeats it in words of its own."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _seconds(header: str | None) -> float | None:

@@ -166,14 +166,35 @@ def test_subscriptions(client):
     assert client.subscriptions.change(made["id"], name="some")["name"] == "some"
     assert [one["name"] for one in client.subscriptions.list()] == ["some"]
     assert "secret" not in client.subscriptions.get(made["id"])
+    assert client.subscriptions.rotate_secret(made["id"])["secret"] != made["secret"]
+    delivery = client.deliveries.get(client.subscriptions.test(made["id"])["deliveryId"])
+    assert (delivery["event"], delivery["status"]) == ("test", "pending")
+    assert [one["id"] for one in client.deliveries.list(status=["pending", "failed"])] == [delivery["id"]]
+    assert client.deliveries.replay(delivery["id"])["delivery"]["id"] == delivery["id"]
+    assert client.subscriptions.replay(made["id"], "2030-01-31T12:00:00Z")["count"] == 0
     client.subscriptions.delete(made["id"])
     assert list(client.subscriptions.list()) == []
+
+
+def test_schedules(client):
+    made = client.schedules.create(name="nightly", cron="0 3 * * *", job={"queue": "report", "data": {"n": 1}})
+    assert client.schedules.change(made["id"], limit=7)["limit"] == 7
+    assert client.schedules.toggle(made["id"], active=False)["schedule"]["nextRunAt"] is None
+    job = client.jobs.get(client.schedules.execute(made["id"])["jobId"])
+    assert (job.queue, job.data) == ("report", {"n": 1})
+    assert [(one["jobId"], one["manual"]) for one in client.schedules.runs(made["id"])] == [(job.id, True)]
+    client.schedules.delete(made["id"])
+    assert list(client.schedules.list()) == []
 
 
 def test_the_master_key_makes_applications_and_acts_for_them(service, master):
     made = master.applications.create(name="shop", settings={"maxConcurrentJobs": 5})
     assert made["apiKey"].startswith("sk_")
-    assert made["id"] in [one["id"] for one in master.applications.list()]
+    assert made["id"] in [one["id"] for one in master.applications.list(limit=2)]
+    key = master.applications.create_key(made["id"], name="worker", scopes=["jobs:work"])["data"]
+    master.applications.delete_key(made["id"], key["id"])
+    assert [one["id"] for one in master.applications.get(made["id"])["keys"]] == [made["keyId"]]
+    assert master.applications.rotate_webhook_secret(made["id"])["data"]["webhookSecret"] != made["webhookSecret"]
     assert master.applications.change(made["id"], name="shop 2")["name"] == "shop 2"
     with Client(service.url, service.master_key, application_id=made["id"]) as acting:
         handle = acting.submit("email", 1)

@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 
 import pytest
+import requests
 
 from mech_queue._http.transport import Transport, encode
 from mech_queue.client import Client, Code, Refusal, Unreachable
@@ -149,8 +151,13 @@ def test_a_redirect_is_not_followed_with_the_key(receiver, client):
 
 def test_a_service_that_is_not_there_ends_in_one_sentence():
     with Client(f"http://127.0.0.1:{free_port()}", "sk_test", retries=1) as client:
-        with pytest.raises(Unreachable, match="no answer from"):
+        with pytest.raises(Unreachable) as caught:
             client.jobs.act("j", "cancel")
+    # then whoever sees it uncaught reads this and nothing else, and what requests said is there to be looked at
+    printed = "".join(traceback.format_exception(caught.value))
+    assert printed.count("Traceback") == 1
+    assert printed.endswith(f"Unreachable: no answer from {client.url}: Connection refused\n")
+    assert isinstance(caught.value.__context__, requests.exceptions.ConnectionError)
 
 
 def test_a_silent_service_ends_in_time(receiver):
