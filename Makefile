@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
 # Every folder with Python of ours: what is formatted, linted and typed.
-SOURCES := $(wildcard api config deploy docs examples mech_queue tasks tests workers)
+SOURCES := $(wildcard api benchmarks config deploy docs examples mech_queue tasks tests workers)
 
 .DEFAULT_GOAL := help
 .PHONY: help run docs test check format lint types imports containers pytest cluster failover matrix fuzz kills machine reseal lock clean
@@ -36,7 +36,7 @@ lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff format --check --quiet $(SOURCES)
 
 types: $(VENV)/.dev ## mypy, strict
-	$(BIN)/mypy api config deploy docs mech_queue tasks workers tests
+	$(BIN)/mypy $(SOURCES)
 
 imports: $(VENV)/.dev ## the import contract (.importlinter)
 	$(BIN)/lint-imports --no-logo

@@ -81,7 +81,7 @@ def service(*roles: str, **environment: str) -> Iterator[tuple[Service, Store, s
     """A service of which nothing runs yet, its store, and an application."""
     address.allow(["127.0.0.0/8"])
     with ExitStack() as stack:
-        made = Service(roles=roles, **environment)
+        made = Service(roles, False, **environment)
         stack.callback(made.close)
         store = Store.open(made.store.url())
         stack.callback(store.close)
@@ -175,9 +175,9 @@ def _bare(url: str, count: int) -> Figures:
 def memory(count: int) -> float:
     """Bytes of the store per pending delivery, its body of BODY's size included."""
     with service() as (_, store, app):
-        before = store.redis.info("memory")["used_memory"]
+        before = int(store.redis.info("memory")["used_memory"])
         fill(store, app, "https://hooks.example.com/jobs", count)
-        return (store.redis.info("memory")["used_memory"] - before) / count
+        return (int(store.redis.info("memory")["used_memory"]) - before) / count
 
 
 def matching(count: int, subscribers: int) -> tuple[Figures, float]:

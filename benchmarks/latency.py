@@ -9,7 +9,7 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import requests
@@ -61,7 +61,7 @@ def percentile(values: list[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
-def handed_over(target: Target, options: dict[str, object], repeats: int) -> list[float]:
+def handed_over(target: Target, options: Mapping[str, object], repeats: int) -> list[float]:
     """ms from the answer of a submit (or from the time the job is due) to the answer of a waiting claim."""
     found = []
     headers = {"x-api-key": target.api_key}

@@ -120,7 +120,7 @@ def rate(target: Target, script: Script, seconds: float, connections: int = CONN
         process.start()
     for process in processes:
         process.join()
-    found = [results.get() for process in processes if process.exitcode == 0]
+    found: list[tuple[float, float]] = [results.get() for process in processes if process.exitcode == 0]
     if len(found) < PROCESSES:
         raise RuntimeError("a load process failed; its traceback stands above")
     return sum(units / elapsed for units, elapsed in found)

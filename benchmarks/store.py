@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mech_queue.model.errors import Refusal
@@ -107,9 +108,9 @@ def search(store: Store, number: int) -> None:
         timed(
             store,
             f"list by status and two fields, {jobs:,} jobs",
-            lambda application=application: searching.search(store, application, query),
+            partial(searching.search, store, application, query),
         )
-        timed(store, f"claim, {jobs:,} jobs waiting", lambda application=application: claim(store, application, 1))
+        timed(store, f"claim, {jobs:,} jobs waiting", partial(claim, store, application, 1))
 
 
 def claim(store: Store, application: str, most: int) -> list[ClaimedJob]:

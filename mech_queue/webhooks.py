@@ -15,8 +15,8 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from mech_queue.model.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, VERSION, signature
 
@@ -25,7 +25,14 @@ class SignatureError(Exception):
     """The request is not what mech-queue sent, or not now. Do not act on it; answer 400."""
 
 
-def verify(headers: Mapping[str, str], body: bytes | str, secret: str | Iterable[str], tolerance_s: int = 300) -> Any:
+class Headers(Protocol):
+    """The headers of a request, as any framework or a plain dict has them; names in any case."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Names and values."""
+
+
+def verify(headers: Headers, body: bytes | str, secret: str | Iterable[str], tolerance_s: int = 300) -> Any:
     """Check the signature over the body's exact bytes and return the parsed body.
 
     ``secret``: the ``whsec_…`` that was shown once, or several of them while they change.
@@ -52,7 +59,7 @@ def verify(headers: Mapping[str, str], body: bytes | str, secret: str | Iterable
         raise SignatureError("the body is no JSON") from None
 
 
-def _required(headers: Mapping[str, str], name: str) -> str:
+def _required(headers: dict[str, str], name: str) -> str:
     value = headers.get(name)
     if not value:
         raise SignatureError(f"the header {name} is missing")
