@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from api import limits
+from api.app import create_app, runtime_of
+from config.settings import Settings
 from mech_queue.model.application import RateLimit
 from mech_queue.services.rates import Rates, Standing
+from mech_queue.store import Store
 from mech_queue.store.rates import RateCounters
 from tests.api.conftest import Api, World
 from tests.support.loop import LoopThread
@@ -158,6 +162,27 @@ def test_requests_of_a_loop_do_not_wait_for_each_others_slices(
     while (late := rates.hit("k", limit, 60_000)).allowed:
         standings.append(late)
     assert sum(standing.allowed for standing in standings) == limit
+
+
+def test_the_api_asks_the_counters_aside_of_its_loop(
+    redis_url: str, loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given the API of a process with an event loop
+    asked_in: list[str] = []
+    take = RateCounters.take
+
+    def noted(counters: RateCounters, *window: Any) -> int:
+        asked_in.append(threading.current_thread().name)
+        return take(counters, *window)
+
+    monkeypatch.setattr(RateCounters, "take", noted)
+    store = Store.open(redis_url, greenlets=loop.greenlets)
+    runtime = runtime_of(create_app(Settings(redis_url=redis_url), store))
+    # when a request of the loop is counted, then another thread waits for the counter
+    assert loop.run(limits.count, runtime, None, "192.0.2.1").allowed
+    assert len(asked_in) == 1
+    assert asked_in != ["loop"]
+    store.close()
 
 
 def test_a_new_window_begins_anew(counters: RateCounters) -> None:
