@@ -72,7 +72,7 @@ def report(call: Call) -> Answer:
 
 def _items(call: Call, name: str) -> Items:
     """The items with the exact texts of their members. Raises INVALID when there is no such list."""
-    parsed = call.object()
+    parsed = call.object(example=f'{{"{name}": […]}}')
     problems = Problems()
     problems.object("", parsed.value, (name,))
     values = parsed.value.get(name)

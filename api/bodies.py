@@ -62,13 +62,13 @@ def parse_body(environ: dict[str, Any], body: bytes) -> strict_json.Parsed | Non
     return strict_json.parse(body)
 
 
-def object_body(environ: dict[str, Any], body: bytes) -> strict_json.Parsed:
-    """The parsed body, which must be an object; none at all counts as ``{}``."""
+def object_body(environ: dict[str, Any], body: bytes, example: str = "") -> strict_json.Parsed:
+    """The parsed body, which must be an object (like ``example``); none at all counts as ``{}``."""
     parsed = parse_body(environ, body)
     if parsed is None:
         return strict_json.Parsed({}, {})
     if not isinstance(parsed.value, dict):
-        raise invalid("", "must be a JSON object")
+        raise invalid("", f"must be a JSON object{example and ' such as '}{example}")
     return parsed
 
 

@@ -41,6 +41,6 @@ class Call:
             for name in self.query():
                 raise invalid(name, "is not a known name here")
 
-    def object(self) -> Parsed:
-        """The body, which must be an object."""
-        return bodies.object_body(self.environ, self.body)
+    def object(self, example: str = "") -> Parsed:
+        """The body, which must be an object (like ``example``)."""
+        return bodies.object_body(self.environ, self.body, example)

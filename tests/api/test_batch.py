@@ -86,3 +86,12 @@ def test_an_invalid_bulk_action_is_422(api: Api, body: object, path: str) -> Non
 def test_an_unknown_operation_is_404(api: Api) -> None:
     for operation_id in ("x", "0192f0c1-7b7e-7000-8000-000000000001", "y" * 100):
         assert api.get(f"/api/operations/{operation_id}").json["code"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(("path", "name"), [("/api/jobs/batch", "jobs"), ("/api/jobs/updates", "updates")])
+def test_a_bare_list_is_told_where_it_belongs(api: Api, path: str, name: str) -> None:
+    answer = api.post(path, [{"queue": "q", "data": 1}])
+    assert (answer.status_code, answer.json["error"]) == (
+        422,
+        f'the body must be a JSON object such as {{"{name}": […]}}.',
+    )
