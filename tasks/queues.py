@@ -4,9 +4,7 @@ from kombu.entity import Exchange, Queue
 
 from mech_queue.celery.broker import wakeup_queue
 from mech_queue.store.keys import SHARDS
-
-STAGES = {"subscriptions": "mech_queue.match", "webhooks": "mech_queue.deliver"}
-"""Stage -> the task that its wake-ups name (as ``mech_queue.store.wakeups`` renders them)."""
+from mech_queue.store.wakeups import STAGE_TASKS
 
 
 def queues(amqp: bool) -> list[Queue]:
@@ -14,7 +12,7 @@ def queues(amqp: bool) -> list[Queue]:
 
     ``amqp``: the broker is RabbitMQ, which has kinds of queues.
     """
-    names = (f"{stage}.{shard:02d}" for stage in STAGES for shard in range(SHARDS))
+    names = (f"{stage}.{shard:02d}" for stage in STAGE_TASKS for shard in range(SHARDS))
     if amqp:
         return [wakeup_queue(name) for name in names]
     exchange = Exchange("", type="direct")  # type: ignore[no-untyped-call]

@@ -6,9 +6,6 @@ import sys
 from config.settings import Settings
 from mech_queue.store.keys import SHARDS
 
-STAGES = ("webhooks", "subscriptions")
-"""Stages of the service that run on Celery; each consumes one Celery queue per shard."""
-
 FLOWER = ["-m", "celery", "-A", "tasks.app", "--quiet", "flower", "--conf=config/flower.py"]
 
 ROLES: dict[str, list[str]] = {

@@ -17,7 +17,7 @@ from mech_queue.model.times import iso
 from mech_queue.services import streams
 from mech_queue.services.streams import Filter, Streamed
 
-blp = Blueprint("Events", __name__, description="The event stream of an application (server-sent events).")
+blp = Blueprint("events", __name__, description="The event stream of an application (server-sent events).")
 
 QUERY = (
     ("events", "comma-separated names of events; default all"),

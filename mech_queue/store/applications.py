@@ -24,6 +24,7 @@ from mech_queue.model.application import (
     parse_settings,
 )
 from mech_queue.model.errors import Code, Refusal
+from mech_queue.model.job import State
 from mech_queue.model.problems import Problems
 from mech_queue.store import keys
 from mech_queue.store.connection import read, translated
@@ -71,7 +72,7 @@ class Applications:
         self, application_id: str, name: str, settings: ApplicationSettings, secrets: tuple[Secret, ...]
     ) -> bool:
         """Keep a new application; False when it was there already. The built-in one is in no list."""
-        created_ms = self._now_ms()
+        created_ms = self._store.now_ms()
         if application_id != MASTER:
             read(self._store.redis, "ZADD", keys.APPLICATIONS, "NX", created_ms, application_id)
         args = {
@@ -94,7 +95,7 @@ class Applications:
         """Up to ``limit`` applications by age, those after the cursor; and the cursor of the next page."""
         listed = self._listed(limit, after)
         rows = self._get_many([application_id for _, application_id in listed])
-        old_ms = self._now_ms() - 60_000
+        old_ms = self._store.now_ms() - 60_000
         for (created_ms, application_id), row in zip(listed, rows, strict=True):
             if row is None and created_ms < old_ms:  # a create that was killed, or a delete
                 read(self._store.redis, "ZREM", keys.APPLICATIONS, application_id)
@@ -160,10 +161,9 @@ class Applications:
 
     def usage(self, application_id: str) -> dict[str, int]:
         """Jobs by state now."""
-        letters = {"w": "waiting", "d": "delayed", "a": "active", "c": "completed", "f": "failed", "x": "cancelled"}
-        names = [f"n{letter}" for letter in letters]
+        names = [f"n{state.letter}" for state in State]
         row = read(self._store.redis, "HMGET", keys.prefix(application_id) + b"app", *names)
-        return {name: int(number or 0) for name, number in zip(letters.values(), row, strict=True)}
+        return {state.value: int(number or 0) for state, number in zip(State, row, strict=True)}
 
     def add_key(self, application_id: str, key: KeyRecord) -> None:
         """Give an application one more key. Raises Refusal(NOT_FOUND, CONFLICT)."""
@@ -220,11 +220,6 @@ class Applications:
 
     def _run(self, name: str, application_id: str, args: dict[str, Any], *, idempotent: bool = False) -> Any:
         return self._store.scripts.run(name, application_id, args, idempotent=idempotent)
-
-    def _now_ms(self) -> int:
-        with translated():
-            seconds, micros = self._store.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
 
 
 def _cursor(created_ms: int, application_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Short names of fixed length for what may be long: ids made from their content, entries of the search index."""
+"""Short names of fixed length for what may be long, or chosen by callers: parts of keys, ids, entries of the index."""
 
 import hashlib
 

@@ -7,6 +7,7 @@ from mech_queue.model.event import webhook_mask
 from mech_queue.model.ids import job_id_text
 from mech_queue.model.job import BY_LETTER, Attempt, ClaimedJob, JobRecord, JobSpec, State
 from mech_queue.model.metadata import fields_hash
+from mech_queue.store.digest import digest
 from mech_queue.store.packing import pack, unpack, unpack_all
 
 RECORD = 1  # format number of the ``d:`` record; release N reads N - 1
@@ -47,8 +48,9 @@ def options_of(spec: JobSpec, dedupe: bytes | None) -> bytes | None:
     return pack(options) if options else None
 
 
-def packed(spec: JobSpec, job_id: bytes, parents: list[bytes], dedupe: bytes | None) -> dict[str, Any]:
+def packed(spec: JobSpec, job_id: bytes, parents: list[bytes]) -> dict[str, Any]:
     """One entry of ``args.jobs`` of job_submit.lua."""
+    dedupe = digest(spec.queue, spec.dedupe_key) if spec.dedupe_key is not None else None
     blob = pack([RECORD, spec.data, spec.metadata, webhooks_json(spec.webhooks), parents])
     args: dict[str, Any] = {"id": job_id, "q": spec.queue, "blob": blob}
     for name, value in (

@@ -1,6 +1,5 @@
 """Jobs in the store: one method per entry point of ``lua/job_*.lua``."""
 
-import hashlib
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from mech_queue.model.job import (
 from mech_queue.model.metadata import fields_of, merge
 from mech_queue.store import job_codec, keys
 from mech_queue.store.connection import translated
+from mech_queue.store.digest import digest
 from mech_queue.store.packing import unpack
 from mech_queue.store.scripts import refusal
 
@@ -37,11 +37,6 @@ MERGES = 20  # tries of a metadata merge against concurrent ones
 def missing() -> Refusal:
     """The refusal for a job that does not exist, or is another application's."""
     return Refusal(Code.NOT_FOUND, "There is no such job.")
-
-
-def digest(text: str) -> bytes:
-    """A caller-chosen name as part of a key: fixed length, no injection."""
-    return hashlib.sha256(text.encode()).digest()[:16]
 
 
 def raw_id(job_id: str) -> bytes:
@@ -87,8 +82,7 @@ class Jobs:
         jobs = []
         for spec, job_id in zip(specs, made, strict=True):
             parents = [raw_id(parent) for parent in spec.depends_on]
-            dedupe = digest(f"{spec.queue}\0{spec.dedupe_key}") if spec.dedupe_key is not None else None
-            jobs.append(job_codec.packed(spec, job_id, parents, dedupe))
+            jobs.append(job_codec.packed(spec, job_id, parents))
         args: dict[str, Any] = {"jobs": jobs}
         if idempotency:
             args["idempotency"] = [digest(idempotency[0]), digest(idempotency[1])]

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mech_queue.model.job import BY_LETTER, State
 from mech_queue.store import keys
 from mech_queue.store.connection import translated
 
@@ -9,14 +10,6 @@ if TYPE_CHECKING:
     from mech_queue.store.store import Store
 
 STEP = 25  # entries per script run: at most some 5 ms of the store's time, where each is of another queue
-STATE_LETTERS = {
-    "w": "waiting",
-    "a": "active",
-    "d": "delayed",
-    "c": "completed",
-    "f": "failed",
-    "x": "cancelled",
-}
 
 
 class Maintenance:
@@ -41,10 +34,10 @@ class Maintenance:
 
     def totals(self) -> dict[str, int]:
         """Jobs per state over all applications."""
-        totals = dict.fromkeys(STATE_LETTERS.values(), 0)
+        totals = {state.value: 0 for state in State}
         for _, row in self._of_all_shards("HGETALL", b"totals"):
             for letter, number in row.items():
-                totals[STATE_LETTERS[letter.decode()]] += int(number)
+                totals[BY_LETTER[letter.decode()].value] += int(number)
         return totals
 
     def _of_all_shards(self, command: str, name: bytes, *rest: Any) -> list[tuple[int, Any]]:

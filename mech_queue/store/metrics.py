@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mech_queue.model.application import MASTER
 from mech_queue.model.job import BY_LETTER
 from mech_queue.store import http_counts, keys
 from mech_queue.store.connection import translated
@@ -65,7 +66,7 @@ class Metrics:
         """All applications, the built-in one first."""
         with translated():
             found = self._store.redis.zrange(keys.APPLICATIONS, 0, -1)
-        return ["master", *(one.decode() for one in found)]
+        return [MASTER, *(one.decode() for one in found)]
 
     def application(self, application_id: str, seen_since_ms: int) -> ApplicationRow:
         """Everything of one application."""

@@ -10,7 +10,6 @@ from mech_queue.model.schedule import Outcome, Overlap, Schedule, ScheduleRun, S
 from mech_queue.model.timing import CatchUp, Firing, Timing
 from mech_queue.store import job_codec, keys
 from mech_queue.store.connection import translated
-from mech_queue.store.jobs import digest
 from mech_queue.store.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -158,8 +157,7 @@ def _packed(spec: ScheduleSpec) -> bytes:
     """The job as lib/submit takes it, without its id."""
     job = spec.submission
     assert job is not None
-    dedupe = digest(f"{job.queue}\0{job.dedupe_key}") if job.dedupe_key is not None else None
-    packed = job_codec.packed(job, b"", [], dedupe)
+    packed = job_codec.packed(job, b"", [])
     del packed["id"]
     return pack(packed)
 

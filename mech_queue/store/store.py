@@ -106,7 +106,8 @@ class Store:
             raise StoreStopped("The store is empty: start the service once to initialise it, or check its address.")
         if int(meta[b"schema"]) != SCHEMA or int(meta[b"shards"]) != keys.SHARDS:
             raise StoreStopped(
-                f"The store has schema {meta[b'schema'].decode()}, this release reads {SCHEMA}: run `make migrate`."
+                f"The store has schema {meta[b'schema'].decode()} in {meta[b'shards'].decode()} shards, this release "
+                f"reads {SCHEMA} in {keys.SHARDS}: start the release that made the store."
             )
         found = meta[b"store_id"].decode()
         if self.store_id not in (None, found):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the ``mq`` header
 WAKE_TASK = "mech_queue.wake"  # header mq = [FORMAT, application id, queue]
-STAGE_TASKS = {"subscriptions": "mech_queue.match", "webhooks": "mech_queue.deliver"}  # args = [shard]
+STAGE_TASKS = {"subscriptions": "mech_queue.match", "webhooks": "mech_queue.deliver"}  # stage: task, args = [shard]
 
 
 def template() -> str:

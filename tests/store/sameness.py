@@ -7,7 +7,7 @@ from typing import Any
 from mech_queue.model.event import BY_LETTER
 from mech_queue.model.metadata import fields_hash
 from mech_queue.store import keys
-from mech_queue.store.jobs import digest
+from mech_queue.store.digest import digest
 from tests.store.engine import Engine
 from tests.store.model import ENDED, Model, ModelJob, ModelQueue
 
@@ -68,7 +68,7 @@ class Sameness:
     def __init__(self, engine: Engine, model: Model, window: int) -> None:
         self.engine, self.model, self.window = engine, model, window
         self.names = list(model.queues)
-        self.named = [part for name in self.names for part in (name, digest(f"{name}\0{DEDUPE}"))]
+        self.named = [part for name in self.names for part in (name, digest(name, DEDUPE))]
         self.held: set[str] = set()  # queues with a slot of the application reserved, at the last look
         self.last_event = b"-"
         self.told: dict[bytes, list[str]] = {}  # events seen so far, per job
