@@ -134,7 +134,7 @@ def add_key(
     overlap_s: int = OVERLAP_S,
 ) -> NewKey:
     """One more key. ``replaces``: an older key that goes on for ``overlap_s`` seconds and then stops."""
-    now_ms = _now_ms()
+    now_ms = store.now_ms()  # by which it will be judged
     old = _key(store, application_id, replaces) if replaces else None
     api_key = new_api_key()
     record = KeyRecord(
@@ -193,12 +193,12 @@ def rotate_webhook_secret(store: Store, application_id: str, *, overlap_s: int =
 
 def webhook_secrets(store: Store, sealed: bytes) -> list[str]:
     """The secrets that sign an application's job webhooks now, newest first, out of their seal (b"": none)."""
-    return live_secrets(store.applications.opened(sealed), _now_ms())
+    return live_secrets(store.applications.opened(sealed))
 
 
 def rotated(known: tuple[Secret, ...], secret: str, overlap_s: int) -> tuple[Secret, ...]:
     """Secrets after a rotation: the new one, then those whose overlap lasts (the last one: ``overlap_s``)."""
-    now_ms = _now_ms()
+    now_ms = int(time.time() * 1000)
     ends_ms = now_ms + overlap_s * 1000
     old = [replace(one, expires_ms=ends_ms) if one.expires_ms is None else one for one in known]
     old = [one for one in old if one.expires_ms is not None and one.expires_ms > now_ms]
@@ -312,7 +312,3 @@ def _cache(store: Store) -> _Cache:
     if found is None:
         found = _caches.setdefault(store, _Cache())
     return found
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

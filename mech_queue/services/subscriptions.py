@@ -105,7 +105,7 @@ class Sender:
 def sender(store: Store, subscription: Subscription) -> Sender:
     """For the delivery stage; the only reader of header values."""
     opened, secrets = store.subscriptions.unsealed(subscription)
-    return Sender(opened, opened.spec.headers, live_secrets(secrets, _now_ms()))
+    return Sender(opened, opened.spec.headers, live_secrets(secrets))
 
 
 def _now_ms() -> int:
