@@ -24,7 +24,7 @@ test: check pytest ## lint, types, import contract and all tests
 
 check: lint types imports containers ## everything of `make test` that needs no running process
 
-docs: $(VENV)/.service ## write the pages of docs/ that are made from code (states, keys, settings)
+docs: $(VENV)/.dev ## write what is made from code: pages of docs/ (states, keys, settings, alerts), Grafana's dashboard
 	$(BIN)/python -m docs.generate
 
 format: $(VENV)/.dev ## put the code into its one format

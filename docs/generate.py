@@ -1,6 +1,6 @@
-"""Writes the pages of docs/ that are made from code: ``python -m docs.generate`` (``make docs``).
+"""Writes the pages of docs/ that are made from code, and Grafana's dashboard: ``make docs``.
 
-A test compares the pages with what this makes, so they cannot drift.
+A test compares them with what this makes, so they cannot drift.
 """
 
 import inspect
@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
+import yaml
+
 from config.example import default_text
 from config.settings import SECTIONS
+from docs import dashboard
 from mech_queue.model.job import TRANSITIONS, State
 from mech_queue.store import keys
 from mech_queue.store.rates import PREFIX as RATES
@@ -155,7 +158,38 @@ def settings() -> str:
     return "".join(lines)
 
 
-PAGES: dict[str, Callable[[], str]] = {"states.md": states, "redis_keys.md": redis_keys, "settings.md": settings}
+ALERTS_HEAD = """\
+# Alerts
+
+What to be told of, and what to do then. The rules are [deploy/alerts.yml](../deploy/alerts.yml), for Prometheus, over
+the [metrics](metrics.md); how to run them: [deployment.md](deployment.md#prometheus-and-grafana). `critical`:
+somebody should get up; `warning`: it can wait for the morning.
+
+Requests are made with a key of the application, or with the master key and the header
+`X-Application-Id: <application>`.
+"""
+
+
+def alerts() -> str:
+    """docs/alerts.md"""
+    (group,) = yaml.safe_load((FOLDER.parent / "deploy" / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    lines = [NOTE.format("deploy/alerts.yml"), ALERTS_HEAD]
+    for rule in group["rules"]:
+        told = rule["annotations"]
+        summary = re.sub(r"{{ \$(?:labels\.)?(\w+)[^}]*}}", r"*\1*", told["summary"])
+        what_to_do = re.sub(r"docs/([\w./-]+#[\w-]+)", r"[\1](\1)", told["what_to_do"])
+        lines.append(f"\n## {rule['alert']}\n\n`{rule['labels']['severity']}`, when it lasts {rule['for']}. {summary}")
+        lines.append(f"\n\n```promql\n{rule['expr']}\n```\n\n{what_to_do}\n")
+    return "".join(lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "states.md": states,
+    "redis_keys.md": redis_keys,
+    "settings.md": settings,
+    "alerts.md": alerts,
+    "../deploy/grafana.json": dashboard.render,
+}
 
 
 def main() -> None:
