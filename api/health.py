@@ -11,8 +11,6 @@ from mech_queue.store import Store
 PATIENCE_S = 0.8
 """How long a health request waits for the probe: the answer must be out within a second."""
 
-PING_S = 0.5
-
 
 @dataclass(slots=True)
 class Finding:
@@ -49,7 +47,7 @@ class Probe:
     def _look(self) -> None:
         finding = Finding()
         try:
-            self._store.ping(PING_S)
+            self._store.ping()
             finding = Finding(None, maintenance.counts(self._store))
         except Refusal as refusal:
             finding = Finding(refusal.message)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mech_queue.model.job import ClaimedJob, State
+from mech_queue.store import keys
 
 WAKE_UP_PREFIX = "jobs."
 
@@ -26,7 +27,7 @@ class Place:
     @property
     def broker_queue(self) -> str:
         """The Celery queue of its wake-ups."""
-        return f"{WAKE_UP_PREFIX}{self.application_id}.{self.queue}"
+        return keys.broker_list(self.application_id, self.queue)
 
     @classmethod
     def of(cls, broker_queue: str) -> "Place | None":

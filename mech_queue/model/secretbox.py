@@ -1,7 +1,7 @@
 """Encryption at rest of what the service must be able to read again: webhook secrets, custom headers.
 
 ``SECRETS_KEY`` is one or more Fernet keys, comma separated: the first encrypts, all decrypt. To
-rotate, put a new key in front, restart, let ``rotate`` rewrite what is stored, remove the old one.
+rotate, put a new key in front, restart, rewrite what is stored (``make reseal``), remove the old one.
 Without a key (a development setup) values are kept as they are, marked so; the first write under
 a key encrypts them.
 """
@@ -37,11 +37,6 @@ class SecretBox:
     def __repr__(self) -> str:
         return f"<SecretBox {'sealed' if self._fernet else 'open'}>"
 
-    @property
-    def sealed(self) -> bool:
-        """True when there is a key, so that what is stored cannot be read without it."""
-        return self._fernet is not None
-
     def seal(self, secret: bytes) -> bytes:
         """The form that may be stored."""
         if self._fernet is None:
@@ -76,7 +71,3 @@ class SecretBox:
         except InvalidToken:
             return False
         return True
-
-    def rotate(self, stored: bytes) -> bytes:
-        """The same secret sealed by the first key."""
-        return self.seal(self.open(stored))

