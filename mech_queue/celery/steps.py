@@ -15,6 +15,7 @@ from mech_queue.celery.broker import is_amqp
 from mech_queue.celery.consumers import Consumers, consumed, define_queues
 from mech_queue.celery.endings import error_json
 from mech_queue.celery.flush import count_running_slots, ids_in_pool, keep_sent_jobs
+from mech_queue.celery.held import WAKE_UP_PREFIX, Place
 from mech_queue.celery.leases import LeaseThread
 from mech_queue.celery.runtime import Runtime, installed, runtime_of
 from mech_queue.celery.tasks import adapt
@@ -51,7 +52,11 @@ def before_start(instance: Any = None, conf: Any = None, options: Any = None, **
         raise SystemExit(1) from None
     except Refusal as refusal:  # the worker may come up before its store
         logger.warning("The store does not answer yet: %s", refusal)
-    define_queues(instance.app, str_to_list((options or {}).get("queues")) or ())
+    told = str_to_list((options or {}).get("queues")) or ()
+    for name in told:
+        if name.startswith(WAKE_UP_PREFIX) and Place.of(name) is None:
+            _warn(f"-Q {name} names no application and brings no jobs; jobs.<application id>.<queue> does.")
+    define_queues(instance.app, told)
     _take_only_what_runs(conf)
     _live_through_outages(conf)
 

@@ -163,7 +163,7 @@ def test_one_worker_serves_all_applications_and_queues_as_they_appear(shop: Shop
     before = shop.submit("add", [1], application=first, queue="one")
     environment = {"SHOP_APPLICATION": "*", "MECH_QUEUE_DISCOVER_SECONDS": "0.2"}
     told = f"jobs.{first}.one"
-    worker = Worker(shop, "prefork", 1, ("-Q", f"celery,{told}"), environment)
+    worker = Worker(shop, "prefork", 1, ("-Q", f"celery,{told},jobs.mail"), environment)
     shop.workers.append(worker)
     worker.ready()
     second = applications.create(shop.store, "second").application.id
@@ -182,7 +182,8 @@ def test_one_worker_serves_all_applications_and_queues_as_they_appear(shop: Shop
         queues.delete(shop.store, application, name)
     # then only what was told by name is consumed
     with Celery("asker", broker=shop.broker_url, set_as_current=False) as asker:
-        wait_until(lambda: consumed_by(asker, worker) == {"celery", told}, 10, f"only {told} consumed")
+        wait_until(lambda: consumed_by(asker, worker) == {"celery", told, "jobs.mail"}, 10, "only -Q consumed")
+    assert "WARNING: -Q jobs.mail names no application" in worker.log()
     # until the other is there again
     again = shop.submit("add", [3], application=second, queue="two")
     wait_until(lambda: ended(second, again), 15, "a job of the queue that came back")
