@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from mech_queue.store.cluster import ClusterNodes
 from mech_queue.store.connection import COMMAND_TIMEOUT_S, connect, connect_by_sentinels
 from mech_queue.store.nodes import Nodes, OneServer
+from mech_queue.store.sentinels import NamedPrimary
 
 SENTINEL_PORT = 26379
 
@@ -26,7 +27,7 @@ def open_nodes(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S, aside: Callabl
     if address.kind == "cluster":
         return ClusterNodes(address.urls, timeout_s, aside)
     if address.kind == "sentinel":
-        return OneServer(connect_by_sentinels(address.urls, address.service, address.login, timeout_s=timeout_s))
+        return NamedPrimary(connect_by_sentinels(address.urls, address.service, address.login, timeout_s=timeout_s))
     return OneServer(connect(url, timeout_s=timeout_s))
 
 

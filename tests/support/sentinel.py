@@ -78,6 +78,17 @@ class SentinelGroup:
             client.acl_deluser(LINK)  # and its connections are closed
         return primary
 
+    def name_another(self) -> ValkeyServer:
+        """Promote a replica and let the only Sentinel name it; the old primary is not told and goes on."""
+        (port,) = self.ports
+        old = self.primary
+        new = next(server for server in self.servers if server is not old)
+        with new.client() as client:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        self._asked(port, "SENTINEL REMOVE", NAME)
+        self._asked(port, "SENTINEL MONITOR", NAME, "127.0.0.1", str(new.port), "1")
+        return new
+
     def wait_for_another(self, than: ValkeyServer, deadline_s: float = 60) -> None:
         """Wait until the Sentinels name another primary, and it says so itself."""
 
