@@ -53,7 +53,8 @@ const HOPELESS = new Set(['UNAUTHENTICATED', 'FORBIDDEN', 'QUEUE_NOT_ALLOWED', '
 export class Refusal extends Error {
   /** @param {number} status @param {any} body @param {number|null} retryAfterMs */
   constructor(status, body, retryAfterMs = null) {
-    super(body?.error ?? `HTTP ${status} without the service's own error body`);
+    const whose = PASSING.has(status) ? '' : ': is this the address of mech-queue?';
+    super(body?.error ?? `HTTP ${status} without the service's own body${whose}`);
     this.name = 'Refusal';
     this.status = status;
     /** @type {string} */
@@ -103,7 +104,11 @@ const pause = (attempt, wished) =>
     Math.min(wished ?? 0, 60_000),
   );
 
-const part = encodeURIComponent;
+/** A name as one part of a path. @param {string} text */
+const part = (text) => {
+  if (!text) throw new TypeError('an id or a name must not be empty');
+  return encodeURIComponent(text);
+};
 
 /** One service, one API key. */
 export class Client {
@@ -113,6 +118,8 @@ export class Client {
    * @param {{applicationId?: string, timeoutMs?: number, retries?: number}} [options]
    */
   constructor(url, apiKey, { applicationId, timeoutMs = 30_000, retries = RETRIES } = {}) {
+    if (!/^https?:\/\//.test(url))
+      throw new TypeError(`the service's address must start with http:// or https://, not ${url}`);
     this.url = url.replace(/\/+$/, '');
     this.timeoutMs = timeoutMs;
     this.retries = retries;
@@ -130,6 +137,7 @@ export class Client {
    * @returns {Promise<any>}
    */
   async request(method, path, body, { safe = method === 'GET', headers = {}, waitMs = 0 } = {}) {
+    const sent = body === undefined ? undefined : JSON.stringify(body); // here, since what is no JSON was never sent
     for (let attempt = 0; ; attempt++) {
       const last = attempt >= this.retries;
       let answer, text;
@@ -141,7 +149,7 @@ export class Client {
             ...(body !== undefined && { 'Content-Type': 'application/json' }),
             ...headers,
           },
-          body: body === undefined ? undefined : JSON.stringify(body),
+          body: sent,
           redirect: 'manual',
           signal: AbortSignal.timeout(this.timeoutMs + waitMs),
         });
@@ -333,6 +341,7 @@ export class Worker {
 
   /** Run this handler for the jobs of a queue. @param {string} name @param {(job: RunningJob) => any} handler */
   queue(name, handler) {
+    if (typeof handler !== 'function') throw new TypeError(`the handler of ${name} is no function`);
     this.handlers.set(name, handler);
     return this;
   }
@@ -424,6 +433,8 @@ export class Worker {
       } catch (error) {
         if (error instanceof Refusal && error.code === 'TOO_LARGE' && report.status === 'completed') {
           report = { status: 'failed', error: 'the result is larger than the service accepts', retry: false };
+        } else if (error instanceof TypeError) {
+          report = { status: 'failed', error: `what the handler gave is no JSON: ${error.message}`, retry: false };
         } else if ((error instanceof Refusal && !PASSING.has(error.status)) || attempt > 20) {
           throw error;
         }

@@ -168,7 +168,9 @@ def encode(body: Any) -> bytes:
 
 
 def segment(value: str) -> str:
-    """A name as one part of a path."""
+    """A name as one part of a path. Raises ValueError for an empty one, which would ask for something else."""
+    if not value:
+        raise ValueError("an id or a name must not be empty")
     return quote(value, safe="")
 
 
@@ -180,7 +182,8 @@ def refusal_of(answer: requests.Response) -> Refusal:
         message, details = str(body["error"]), body.get("details") or {}
     except (ValueError, KeyError, TypeError):
         code = Code.STORE_UNAVAILABLE if answer.status_code in _PASSING else Code.INTERNAL
-        body, message, details = {}, f"HTTP {answer.status_code} without the service's own error body", {}
+        whose = "" if answer.status_code in _PASSING else ": is this the address of mech-queue?"
+        body, message, details = {}, f"HTTP {answer.status_code} without the service's own body{whose}", {}
     refusal = Refusal(code, message, details, _seconds(answer.headers.get("Retry-After")))
     request_id = answer.headers.get("X-Request-Id")
     if request_id:

@@ -62,6 +62,7 @@ def test_a_producer(service, application, client):
 def test_a_worker(service, application, client):
     good = client.submit("email", {"to": "a"})
     bad = client.submit("email", {"to": ""}, attempts=3)
+    big = client.submit("big", 1, attempts=3)
     long = client.submit("long", 1)
     logged, aborted = run(
         service,
@@ -74,6 +75,7 @@ def test_a_worker(service, application, client):
           await job.progress(50);
           return { sent: job.data.to };
         });
+        worker.queue('big', () => ({ n: 10n }));
         worker.queue('long', (job) => new Promise((resolve) => {
           job.signal.addEventListener('abort', () => { print('aborted'); worker.stop(); resolve(); });
           client.job(job.id).cancel();
@@ -86,6 +88,7 @@ def test_a_worker(service, application, client):
     assert (good.get().status, good.get().result, good.get().progress) == ("completed", {"sent": "a"}, 50)
     assert (bad.get().status, bad.get().attempt) == ("failed", 1)
     assert bad.get().error == "no address"
+    assert big.get().error == "what the handler gave is no JSON: Do not know how to serialize a BigInt"
     assert long.get().status == "cancelled"
 
 
@@ -105,12 +108,27 @@ def test_errors(service, application, receiver: Receiver):
         print(await nobody.submit('q', 1).catch((error) => `${error.name}: ${error.message}`));
         const troubled = new Client(process.env.TROUBLE, 'k', { retries: 1 });
         print(await code(troubled.job('j').get()));
+        const wrong = (call) => { try { call(); } catch (error) { return error.message; } };
+        print(wrong(() => new Client('localhost:3003', 'k')));
+        print(wrong(() => new Worker(client).queue('q')));
+        print(await client.job('').get().catch((error) => error.message));
+        print(await client.submit('q', 1n).catch((error) => error.name));
         """,
         TROUBLE=receiver.url(""),
         NOBODY=nowhere,
     )
     nobody = f"Unreachable: no answer from {nowhere}: ECONNREFUSED"
-    assert found == ["NOT_FOUND", "INVALID", "UNAUTHENTICATED", nobody, "STORE_UNAVAILABLE"]
+    assert found == [
+        "NOT_FOUND",
+        "INVALID",
+        "UNAUTHENTICATED",
+        nobody,
+        "STORE_UNAVAILABLE",
+        "the service's address must start with http:// or https://, not localhost:3003",
+        "the handler of q is no function",
+        "an id or a name must not be empty",
+        "TypeError",
+    ]
     assert len(receiver.of("/api/jobs/j")) == 2
 
 

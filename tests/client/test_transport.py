@@ -138,8 +138,14 @@ def test_a_refusal_carries_code_sentence_details_and_request_id(receiver, client
 
 def test_a_proxys_error_page_is_a_refusal_too(receiver, client):
     receiver.default = Answer(404, body=b"<html>not here</html>")
-    with pytest.raises(Refusal, match="HTTP 404"):
+    with pytest.raises(Refusal, match=r"HTTP 404 without .*: is this the address of mech-queue\?"):
         client.jobs.get("j")
+
+
+def test_nothing_is_asked_without_an_id(receiver, client):
+    with pytest.raises(ValueError, match="must not be empty"):
+        client.jobs.get("")
+    assert receiver.requests == []
 
 
 def test_a_redirect_is_not_followed_with_the_key(receiver, client):
