@@ -46,7 +46,7 @@ def unauthenticated() -> Refusal:
     """The 401."""
     return Refusal(
         Code.UNAUTHENTICATED,
-        "No valid API key. Send it as the header x-api-key, or as Authorization: Bearer <key>.",
+        "No API key, or none that is valid now. Send one as the header x-api-key, or as Authorization: Bearer <key>.",
     )
 
 

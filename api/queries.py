@@ -4,7 +4,7 @@ from typing import Literal, cast
 
 from mech_queue.model import metadata
 from mech_queue.model.job import State
-from mech_queue.model.problems import Problems
+from mech_queue.model.problems import Problems, unknown
 from mech_queue.model.query import JobQuery
 from mech_queue.model.submission import check_queue
 from mech_queue.model.times import parse_iso
@@ -27,7 +27,7 @@ def job_query(query: dict[str, str], *, paging: bool = True) -> JobQuery:
         if name.startswith(META) and len(name) > len(META):
             fields.append((name[len(META) :], metadata.accepted(value)))
         elif name not in known:
-            problems.add(name, f"is not a known name here; known are: {', '.join(known)}, metadata.<key>")
+            problems.add(name, unknown(name, (*known, f"{META}<key>")))
     if len(fields) > MAX_FIELDS:
         problems.add("metadata", f"may be asked for at most {MAX_FIELDS} fields at once")
     found.fields = tuple(fields)

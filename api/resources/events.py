@@ -12,7 +12,7 @@ from api.guards import requires
 from api.queries import META
 from mech_queue.model import matching, metadata
 from mech_queue.model.application import Scope
-from mech_queue.model.problems import Problems, invalid
+from mech_queue.model.problems import Problems, invalid, unknown
 from mech_queue.model.times import iso
 from mech_queue.services import streams
 from mech_queue.services.streams import Filter, Streamed
@@ -77,7 +77,7 @@ def _wanted(query: dict[str, str]) -> Filter:
         elif name.startswith(META) and name != META:
             fields.append((name.removeprefix(META), metadata.accepted(value)))
         else:
-            problems.add(name, f"is not a known name here; known are: events, queue, {META}<key>")
+            problems.add(name, unknown(name, ("events", "queue", f"{META}<key>")))
     problems.raise_any()
     return Filter(events, queues, tuple(fields))
 

@@ -13,6 +13,7 @@ from api.schemas import operations as schemas
 from api.views import Resource, body, body_doc, no_query
 from mech_queue.model.application import Scope
 from mech_queue.model.checks import Reader
+from mech_queue.model.errors import Refusal
 from mech_queue.model.problems import Problems
 from mech_queue.model.query import JobQuery
 from mech_queue.model.times import iso, iso_or_none
@@ -36,8 +37,12 @@ def _query(value: Any, problems: Problems) -> JobQuery:
             texts[name] = str(one)
         else:
             problems.add(f"filter.{name}", "must be a string, a number, true or false")
-    problems.raise_any()
-    return job_query(texts, paging=False)
+    try:
+        return job_query(texts, paging=False)
+    except Refusal as refusal:
+        for name, sentences in refusal.details.items():
+            problems.add(f"filter.{name}", sentences[0])
+        return JobQuery()
 
 
 @blp.route("/api/jobs/actions")

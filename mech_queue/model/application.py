@@ -8,7 +8,7 @@ from typing import Any
 
 from mech_queue.model.checks import Reader, check_key, whole_number
 from mech_queue.model.metadata import merge, problem_of
-from mech_queue.model.problems import Problems
+from mech_queue.model.problems import Problems, unknown
 from mech_queue.model.submission import check_queue
 
 MASTER = "master"  # the built-in application on which the master key acts by default
@@ -107,7 +107,7 @@ def parse_settings(
     changed: dict[str, Any] = {}
     for name, value in patch.items():
         if name not in _FIELDS:
-            problems.add(f"{path}.{name}", f"is not a known setting; known are: {', '.join(_FIELDS)}")
+            problems.add(f"{path}.{name}", unknown(name, _FIELDS))
             continue
         own, read = _FIELDS[name]
         changed[own] = read(value, getattr(before, own), problems, f"{path}.{name}")

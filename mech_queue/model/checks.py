@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mech_queue.model.problems import Problems
+from mech_queue.model.problems import Problems, unknown
 from mech_queue.model.times import parse_iso
 
 MAX_DURATION_MS = 10 * 366 * 86_400_000
@@ -39,17 +39,13 @@ class Reader:
         self.problems = problems
         self.prefix = prefix
 
-    def only(self, names: tuple[str, ...], options: tuple[str, ...] = ()) -> None:
-        """Refuse all other members, so that a misspelt one cannot pass silently.
-
-        ``options``: names that are known within the member ``options``, where who puts them here is sent.
-        """
+    def only(self, names: tuple[str, ...], elsewhere: tuple[str, ...] = ()) -> None:
+        """Refuse all other members, so that a misspelt one cannot pass silently; ``elsewhere`` as in ``unknown``."""
         if self.value.keys() <= set(names):
             return
         for name in self.value:
             if name not in names:
-                place = f", but options.{name} is" if name in options else ""
-                self._add(name, f"is not a known name here{place}; known are: {', '.join(names)}")
+                self._add(name, unknown(name, names, elsewhere))
 
     def integer(self, name: str, least: int, most: int) -> int | None:
         """An integer between ``least`` and ``most``."""

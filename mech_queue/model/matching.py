@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mech_queue.model import metadata as job_metadata
+from mech_queue.model.checks import Reader
 from mech_queue.model.event import EventType, mask
 from mech_queue.model.problems import Problems
 from mech_queue.model.submission import check_queue
@@ -60,9 +61,7 @@ def parse_filters(value: Any, problems: Problems, path: str = "filters") -> Filt
     if not isinstance(value, dict):
         problems.add(path, "must be an object")
         return Filters()
-    for name in value:
-        if name not in MEMBERS:
-            problems.add(f"{path}.{name}", f"is not a known filter; known are: {', '.join(MEMBERS)}")
+    Reader(value, problems, f"{path}.").only(MEMBERS)
     queues = parse_queues(value.get("queues"), problems, f"{path}.queues")
     statuses = _names(value.get("statuses"), problems, f"{path}.statuses")
     for name in statuses:

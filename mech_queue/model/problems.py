@@ -1,5 +1,6 @@
 """Collects what is wrong with a request, so that one answer names every field."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from mech_queue.model.errors import Code, Refusal
@@ -22,7 +23,7 @@ class Problems:
             return {}
         for name in value:
             if name not in names:
-                self.add(join(path, name), f"is not a known name here; known are: {', '.join(names)}")
+                self.add(join(path, name), unknown(name, names))
         return {name: value[name] for name in value if name in names}
 
     def integer(self, path: str, value: Any, least: int, most: int) -> int:
@@ -55,6 +56,16 @@ class Problems:
         """Raise the refusal when something was found."""
         if self.found:
             raise self.refusal()
+
+
+def unknown(name: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """The sentence about a name that does not exist here, and the one that was meant.
+
+    That is one of the same letters (``run_at`` for runAt), also ``elsewhere``, by its path (``options.delay``).
+    """
+    letters = name.replace("_", "").replace("-", "").lower()
+    meant = next((one for one in (*known, *elsewhere) if one.rpartition(".")[2].lower() == letters), None)
+    return f"is not a known name here{f', but {meant} is' if meant else ''}; known are: {', '.join(known)}"
 
 
 def join(path: str, name: str) -> str:

@@ -45,6 +45,7 @@ OPTIONS = (
     "dependsOn",
     "onParentFailure",
 )
+_PATHS_OF_OPTIONS = tuple(f"options.{name}" for name in OPTIONS)
 
 
 def parse_submission(value: Any, members: dict[str, bytes], *, refs: frozenset[str] | None = None) -> JobSpec:
@@ -57,7 +58,7 @@ def parse_submission(value: Any, members: dict[str, bytes], *, refs: frozenset[s
         problems.add("", "must be a JSON object with at least queue and data")
         raise problems.refusal()
     reader = Reader(value, problems)
-    reader.only(MEMBERS if refs is None else (*MEMBERS, "ref"), options=OPTIONS)
+    reader.only(MEMBERS if refs is None else (*MEMBERS, "ref"), _PATHS_OF_OPTIONS)
     spec = JobSpec(queue=_queue(reader), data=_data(value, members, problems))
     if value.get("metadata") is not None:
         _metadata(value["metadata"], members["metadata"], spec, problems)

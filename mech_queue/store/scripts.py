@@ -19,6 +19,7 @@ import redis
 from mech_queue.model.errors import Code, Refusal, StoreStopped
 from mech_queue.model.event import LETTERS, ORDER
 from mech_queue.model.job import TRANSITIONS
+from mech_queue.model.problems import invalid
 from mech_queue.store import wakeups
 from mech_queue.store.connection import Lines, translated
 from mech_queue.store.keys import shard_of, shard_prefix
@@ -206,8 +207,13 @@ class Scripts:
 
 
 def refusal(answer: list[bytes]) -> Refusal:
-    """``{'!', code, sentence}`` -> the Refusal to raise (or to return for one item of many)."""
+    """``{'!', code, sentence}`` -> the Refusal to raise (or to return for one item of many).
+
+    A sentence of INVALID begins with the path of the field that is wrong.
+    """
     code, sentence = answer[1].decode(), answer[2].decode()
+    if code == Code.INVALID:
+        return invalid(*sentence.split(" ", 1))
     if code == "STORE_STOPPED":
         raise StoreStopped(sentence)
     retry_after = 1.0 if code == Code.QUEUE_FULL else None

@@ -117,9 +117,25 @@ def test_what_is_invalid_is_422_and_names_the_field(api: Api, body: object, path
     assert answer.json["error"].startswith(path or "the body")
 
 
-def test_an_option_outside_of_options_is_told_its_place(api: Api) -> None:
-    answer = api.post("/api/jobs", {"queue": "q", "data": 1, "attempts": 3})
-    assert answer.json["error"].startswith("attempts is not a known name here, but options.attempts is; ")
+def test_a_parent_that_does_not_exist_is_named(api: Api) -> None:
+    parents = [api.submit(), "0192f0c1-7b7e-7000-8000-000000000001"]
+    answer = api.post("/api/jobs", {"queue": "q", "data": 1, "options": {"dependsOn": parents}})
+    assert answer.status_code == 422
+    assert answer.json["details"] == {"options.dependsOn": [f"names a job that does not exist: {parents[1]}"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"attempts": 3}, "attempts is not a known name here, but options.attempts is; "),
+        ({"run_at": 3}, "run_at is not a known name here, but options.runAt is; "),
+        ({"options": {"dedupe_key": "a"}}, "options.dedupe_key is not a known name here, but dedupeKey is; "),
+        ({"Metadata": {}}, "Metadata is not a known name here, but metadata is; "),
+    ],
+)
+def test_whoever_misses_a_name_is_told_the_one_that_was_meant(api: Api, given: object, meant: str) -> None:
+    answer = api.post("/api/jobs", {"queue": "q", "data": 1, **given})  # type: ignore[dict-item]
+    assert answer.json["error"].startswith(meant)
 
 
 def test_all_fields_are_named_at_once(api: Api) -> None:

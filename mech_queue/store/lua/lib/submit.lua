@@ -26,11 +26,18 @@ local function debounce(job, spec, queue)
   end
 end
 
+-- an id as callers write it
+local function id_text(id)
+  local hex = string.gsub(id, '.', function(byte) return string.format('%02x', string.byte(byte)) end)
+  return (string.gsub(hex, '^(........)(....)(....)(....)', '%1-%2-%3-%4-'))
+end
+
+-- how many are awaited, and whether one has failed; nil and the id of one that does not exist
 local function parents_of(spec)
   local awaited, broken, parents = 0, false, {}
   for at, parent in ipairs(spec.parents or {}) do
     parents[at] = job_load(parent)
-    if not parents[at] then return nil end                       -- before anything is written
+    if not parents[at] then return nil, parent end               -- before anything is written
   end
   for _, job in ipairs(parents) do
     if job.s == 'f' or job.s == 'x' then
@@ -69,7 +76,7 @@ local function submit(spec)
   local awaited, broken = parents_of(spec)
   if not awaited then
     call('DEL', P .. 'd:' .. spec.id)
-    return refuse('INVALID', 'options.dependsOn names a job that does not exist.')
+    return refuse('INVALID', 'options.dependsOn names a job that does not exist: ' .. id_text(broken))
   end
   queue_create(queue)
   local seq = tick()
