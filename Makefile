@@ -51,7 +51,7 @@ pytest: $(VENV)/.dev ## all tests; PYTEST="tests/store -x" narrows them
 cluster: $(VENV)/.dev ## the store on three primaries: scripts, slots that move, nodes that die, the whole service
 	$(BIN)/python -m pytest -n 0 -m "" tests/store/test_cluster.py tests/store/test_cluster_nodes.py tests/e2e/test_cluster.py
 
-failover: $(VENV)/.dev ## the primary dies behind Sentinels: the service goes on, and a table of what was lost
+failover: $(VENV)/.dev ## servers behind Sentinels die, hang and come back: the service goes on, and a table of what was lost
 	$(BIN)/python -m pytest -n 0 -m "" tests/e2e/test_failover.py
 	$(BIN)/python -m benchmarks.failover
 

@@ -2,10 +2,13 @@
 
 A primary, two replicas and three Sentinels, local; clients submit jobs all the time, and the primary is killed. Each
 row counts the jobs that were acknowledged and are not there afterwards. ``cut off``: before it dies, the primary loses
-its replicas for three seconds, while clients still reach it.
+its replicas for three seconds, while clients still reach it. ``hung``: it does not die, but stands still until another
+is named, and then goes on.
 """
 
 import itertools
+import os
+import signal
 import sys
 import threading
 import time
@@ -21,6 +24,7 @@ APPLICATION = "app-failover0000"
 CLIENTS = 4
 BEFORE_S, CUT_S, AFTER_S = 1.5, 3.0, 1.0
 MAX_LAG_S = 2
+FAULTS = ("killed", "cut off, then killed", "hung, then goes on")
 
 
 class Client(threading.Thread):
@@ -63,17 +67,21 @@ def run(fault: str, fsync: str, replicas: int) -> str:
     try:
         store = Store.open(group.start().url)
         store.greet(initialise=True)
-        wait_until(lambda: group.in_step(2), 30)
         clients = [Client(group.url) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
         time.sleep(BEFORE_S)
         primary = group.primary
-        if fault == "cut off, then killed":
+        if fault.startswith("cut"):
             group.cut_off()
             time.sleep(CUT_S)
-        primary.kill()
+        if fault.startswith("hung"):
+            os.kill(primary.pid, signal.SIGSTOP)
+        else:
+            primary.kill()
         group.wait_for_another(primary)
+        if fault.startswith("hung"):
+            os.kill(primary.pid, signal.SIGCONT)
         reached = [len(client.acknowledged) for client in clients]
         wait_until(lambda: all(len(one.acknowledged) > was for one, was in zip(clients, reached, strict=True)), 60)
         time.sleep(AFTER_S)
@@ -98,7 +106,7 @@ def main() -> None:
     print(f"Sentinels take a silent primary for dead after {down_s:g} s; min-replicas-max-lag {MAX_LAG_S}.\n")
     print("| the primary is | appendfsync | min-replicas-to-write | acknowledged | lost | longest pause |")
     print("|---|---|---|---|---|---|")
-    faults = [fault for fault in ("killed", "cut off, then killed") if not sys.argv[1:] or fault.split()[0] in sys.argv]
+    faults = [fault for fault in FAULTS if not sys.argv[1:] or fault.split()[0] in sys.argv]
     for fault, fsync, replicas in itertools.product(faults, ("always", "everysec"), (0, 1)):
         print(run(fault, fsync, replicas), flush=True)
 

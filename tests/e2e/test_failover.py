@@ -1,5 +1,8 @@
 """The whole service behind Sentinels: the primary dies under load, twice, and nobody has to help."""
 
+import contextlib
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -9,14 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from mech_queue.model.errors import Refusal
+from mech_queue.model.job import JobSpec
+from mech_queue.services import jobs
+from mech_queue.store import Store
 from tests.e2e.users import QUEUES, User, go_on
 from tests.support import Receiver, rabbitmq, wait_until
 from tests.support.rabbitmq import RabbitServer
 from tests.support.sentinel import NAME, SentinelGroup
 from tests.support.service import Service
+from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.long
 
+APPLICATION = "app-failover0000"
 KILLS = 2
 LOST = 4 * KILLS
 """What may be acknowledged and gone: a handful of what was under way at those moments."""
@@ -25,7 +34,7 @@ LOST = 4 * KILLS
 @pytest.fixture
 def group() -> Iterator[SentinelGroup]:
     """A primary, two replicas and three Sentinels."""
-    # a primary that is cut off, or comes back and is not told yet that it is one no longer, takes no writes
+    # a primary that no replica follows takes no writes
     made = SentinelGroup("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
     try:
         yield made.start()
@@ -97,8 +106,8 @@ def test_the_service_lives_through_failovers(
             primary.kill()
             group.wait_for_another(primary)
             go_on([user], 20)
-            primary.start()
-            wait_until(lambda: group.in_step(len(group.servers) - 1), 60, "three servers in step")
+            group.bring_back(primary)
+            group.admit(primary)
         user.stop()
         # then all jobs that a replica had complete, and the end of each is told
         wait_until(lambda: user.open_jobs() == [], 90, "all complete")
@@ -109,3 +118,47 @@ def test_the_service_lives_through_failovers(
         assert len(lost) <= LOST
         # and nothing had to be started again
         assert restarted == []
+
+
+def test_a_server_that_comes_back_is_not_promoted_before_it_is_in_step(group: SentinelGroup) -> None:
+    # given jobs that the primary has, and jobs that only those have which go on after its death
+    store = Store.open(group.url)
+    store.greet(initialise=True)
+    ids = [submit(store) for _ in range(20)]
+    first = group.primary
+    first.kill()
+    group.wait_for_another(first)
+    ids += [submit(store) for _ in range(20)]
+    # when these hang for a moment, and it comes back and cannot copy what it missed
+    others = [server for server in group.servers if server is not first]
+    with hung(others):
+        group.bring_back(first)
+        wait_until(lambda: "failover-abort-no-good-slave" in group.log(), 30, "the Sentinels find nobody to promote")
+    # then nothing is lost
+    group.admit(first)
+    ids.append(submit(store))
+    assert None not in store.jobs.get_many(APPLICATION, ids)
+    store.close()
+
+
+@contextmanager
+def hung(servers: list[ValkeyServer]) -> Iterator[None]:
+    """Stop them as they are, and let them go on at the end."""
+    for server in servers:
+        os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for server in servers:
+            os.kill(server.pid, signal.SIGCONT)
+
+
+def submit(store: Store) -> str:
+    """A new job's id, as soon as there is a primary."""
+
+    def submitted() -> str:
+        with contextlib.suppress(Refusal):
+            return jobs.submit(store, APPLICATION, JobSpec("q")).job_id
+        return ""
+
+    return wait_until(submitted, 60)

@@ -16,7 +16,9 @@ from workers import child
 NAME = "jobs"
 """What the Sentinels call the primary."""
 
-DOWN_AFTER_MS = 1_000
+DOWN_AFTER_MS = 3_000
+"""Not less: Sentinels connect anew once a second only, so with 1,000 they often depose a primary just promoted."""
+
 LINK = "link"
 """The user and the password with which replicas follow, so that they alone can be cut off."""
 
@@ -28,7 +30,8 @@ class SentinelGroup:
         follow = ["--primaryuser", LINK, "--primaryauth", LINK]
         follow += ["--user", LINK, "on", f">{LINK}", "+psync", "+replconf", "+ping"]
         quick = ["--repl-diskless-sync-delay", "0", "--repl-timeout", "5"]
-        self.servers = [ValkeyServer(*follow, *quick, *options, persistent=True) for _ in range(1 + replicas)]
+        self._options = [*follow, *quick, *options]
+        self.servers = [ValkeyServer(*self._options, persistent=True) for _ in range(1 + replicas)]
         self.folder = tempfile.TemporaryDirectory(prefix="sentinels-")
         self.ports = [free_port() for _ in range(sentinels)]
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -48,9 +51,8 @@ class SentinelGroup:
         first, *others = self.servers
         first.start()
         for server in others:
-            server.options += ["--replicaof", "127.0.0.1", str(first.port)]
-            server.start()
-        wait_until(lambda: self.in_step(len(others)), 30, "the replicas are in step")
+            self._start_replica(server, first)
+        wait_until(lambda: self.in_step(first), 30, "the replicas are in step")
         for port in self.ports:
             self._start_sentinel(port, first.port)
         wait_until(lambda: all(self._knows_all(port) for port in self.ports), 30, "the Sentinels know each other")
@@ -62,14 +64,19 @@ class SentinelGroup:
         at = int(self._asked(self.ports[0], "SENTINEL GET-MASTER-ADDR-BY-NAME", NAME)[1])
         return next(server for server in self.servers if server.port == at)
 
-    def in_step(self, replicas: int) -> bool:
-        """Whether so many servers follow a primary, without a copy under way."""
-        following = 0
-        for server in self.servers:
-            with contextlib.suppress(redis.RedisError), server.client() as client:
-                found = client.info("replication")
-                following += found["role"] == "slave" and found["master_link_status"] == "up"
-        return following == replicas
+    def in_step(self, primary: ValkeyServer) -> bool:
+        """Whether all others follow this one, without a copy under way."""
+        return all(self._follows(server, primary) for server in self.servers if server is not primary)
+
+    def bring_back(self, server: ValkeyServer) -> None:
+        """Start one that was away, as docs/deployment.md says; ``admit`` it when it is in step."""
+        self._start_replica(server, self.primary, "--replica-priority", "0")
+
+    def admit(self, server: ValkeyServer) -> None:
+        """Wait until all are in step; from now on the Sentinels may promote this one, too."""
+        wait_until(lambda: self.in_step(self.primary), 60, "all servers in step")
+        with server.client() as client:
+            client.config_set("replica-priority", 100)
 
     def cut_off(self) -> ValkeyServer:
         """From now on no replica can follow the primary, which everybody else reaches; returns it."""
@@ -101,6 +108,10 @@ class SentinelGroup:
 
         wait_until(changed, deadline_s, "another primary")
 
+    def log(self) -> str:
+        """What all Sentinels have said."""
+        return "".join((Path(self.folder.name) / f"{port}.log").read_text() for port in self.ports)
+
     def close(self) -> None:
         """Stop all and remove their folders."""
         for process in self.processes:
@@ -109,6 +120,16 @@ class SentinelGroup:
         for server in self.servers:
             server.close()
         self.folder.cleanup()
+
+    def _start_replica(self, server: ValkeyServer, primary: ValkeyServer, *options: str) -> None:
+        server.options = [*self._options, "--replicaof", "127.0.0.1", str(primary.port), *options]
+        server.start()
+
+    def _follows(self, server: ValkeyServer, primary: ValkeyServer) -> bool:
+        with contextlib.suppress(redis.RedisError), server.client() as client:
+            found = client.info("replication")
+            return bool(found.get("master_port") == primary.port and found["master_link_status"] == "up")
+        return False
 
     def _start_sentinel(self, port: int, primary: int) -> None:
         path = Path(self.folder.name) / f"{port}.conf"
