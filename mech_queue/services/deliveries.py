@@ -119,7 +119,7 @@ def _message(store: Store, claimed: ClaimedDelivery) -> Message:
         if not secrets:
             raise _Drop(DeliveryState.CANCELLED)
         return Message("POST", claimed.url, {**headers, **sign(secrets, claimed.id, now_s, claimed.body)})
-    receiver = subscriptions.sender(store, _still_wanted(claimed))
+    receiver = subscriptions.receiver(store, _still_wanted(claimed))
     spec = receiver.subscription.spec
     headers["X-Subscription-Id"] = claimed.subscription_id
     headers["X-Application-Id"] = claimed.application_id

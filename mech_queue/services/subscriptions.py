@@ -94,7 +94,7 @@ def rotate_secret(store: Store, application_id: str, subscription_id: str, *, ov
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class Receiver:
     """What an attempt needs of a subscription now: real header values, and the secrets that sign, newest first."""
 
     subscription: Subscription
@@ -102,10 +102,10 @@ class Sender:
     secrets: list[str] = field(repr=False)
 
 
-def sender(store: Store, subscription: Subscription) -> Sender:
+def receiver(store: Store, subscription: Subscription) -> Receiver:
     """For the delivery stage; the only reader of header values."""
     opened, secrets = store.subscriptions.unsealed(subscription)
-    return Sender(opened, opened.spec.headers, live_secrets(secrets))
+    return Receiver(opened, opened.spec.headers, live_secrets(secrets))
 
 
 def _now_ms() -> int:

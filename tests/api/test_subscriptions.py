@@ -92,7 +92,7 @@ def test_what_get_showed_can_be_put_back(shop):
 
     own, store = shop.call("GET", "/api/application").body["application"]["id"], runtime_of(shop.app).store
     assert put.status == 200 and put.body["subscription"]["name"] == "renamed"
-    assert subscriptions.sender(store, subscriptions.get(store, own, made["id"])).headers == {"X-Token": "canary"}
+    assert subscriptions.receiver(store, subscriptions.get(store, own, made["id"])).headers == {"X-Token": "canary"}
 
 
 def test_the_list_filters_and_pages(shop):

@@ -23,7 +23,9 @@ def signing(store, made, hooks):
     return [
         *(store.applications.secrets(one.application.id) for one in made),
         *(
-            subscriptions.sender(store, subscriptions.get(store, one.subscription.application_id, one.subscription.id))
+            subscriptions.receiver(
+                store, subscriptions.get(store, one.subscription.application_id, one.subscription.id)
+            )
             for one in hooks
         ),
         store.applications.secrets(MASTER),

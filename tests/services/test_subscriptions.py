@@ -84,13 +84,13 @@ def test_what_was_created_reads_back_with_headers_masked(store):
         ),
     )
     found = subscriptions.get(store, APP, made.subscription.id)
-    sender = subscriptions.sender(store, subscriptions.get(store, APP, found.id))
+    receiver = subscriptions.receiver(store, subscriptions.get(store, APP, found.id))
 
     assert found == made.subscription and "canary" not in repr(found)
     assert found.spec.headers == {"Authorization": MASKED}
     assert found.spec.filters.metadata == {"n": 10**30, "deep": [{"a": None}]}
     assert (found.spec.method, found.spec.retry) == ("PUT", RetryConfig(3, 500))
-    assert sender.headers == {"Authorization": "Bearer canary"} and sender.secrets == [made.secret]
+    assert receiver.headers == {"Authorization": "Bearer canary"} and receiver.secrets == [made.secret]
     assert found.health.word == "unknown" and found.health.trigger_count == 0
 
 
@@ -136,7 +136,7 @@ def test_only_the_fields_sent_change(store):
 
     assert after.spec.name == "other" and after.spec.description == "d" and after.version == 2
     assert after.spec.endpoint == before.spec.endpoint and after.created_ms == before.created_ms
-    assert subscriptions.sender(store, subscriptions.get(store, APP, before.id)).headers == {
+    assert subscriptions.receiver(store, subscriptions.get(store, APP, before.id)).headers == {
         "X-A": "one",
         "X-B": "three",
     }
@@ -148,7 +148,7 @@ def test_only_the_fields_sent_change(store):
 def test_a_rotated_secret_signs_beside_the_old_one(store):
     made = subscriptions.create(store, APP, body())
     second = subscriptions.rotate_secret(store, APP, made.subscription.id)
-    assert subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id)).secrets == [
+    assert subscriptions.receiver(store, subscriptions.get(store, APP, made.subscription.id)).secrets == [
         second,
         made.secret,
     ]
@@ -320,14 +320,16 @@ def test_secrets_are_sealed_and_the_key_can_be_rotated(store):
     made = subscriptions.create(store, APP, body(headers={"X-A": "canary"}))
 
     store.secrets_key = f"{KEY_2},{KEY_1}"
-    assert subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id)).headers == {"X-A": "canary"}
+    assert subscriptions.receiver(store, subscriptions.get(store, APP, made.subscription.id)).headers == {
+        "X-A": "canary"
+    }
     subscriptions.change(store, APP, made.subscription.id, {"name": "written by the new key"})
 
     store.secrets_key = KEY_2
-    assert subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id)).secrets == [made.secret]
+    assert subscriptions.receiver(store, subscriptions.get(store, APP, made.subscription.id)).secrets == [made.secret]
     store.secrets_key = KEY_1
     with pytest.raises(SecretsKeyError) as caught:
-        subscriptions.sender(store, subscriptions.get(store, APP, made.subscription.id))
+        subscriptions.receiver(store, subscriptions.get(store, APP, made.subscription.id))
     assert KEY_1 not in str(caught.value)
 
 
