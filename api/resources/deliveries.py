@@ -61,7 +61,7 @@ class OneDelivery(Resource):
     @requires(Scope.WEBHOOKS)
     @blp.response(200, schemas.DeliveryAnswerSchema())
     def get(self, delivery_id: str) -> Response:
-        """Get a delivery with every attempt"""
+        """Get a delivery: what it sends, and every attempt"""
         no_query()
         return respond(ok(delivery=_whole(deliveries.get(store(), application_id(), delivery_id))))
 
@@ -127,7 +127,8 @@ def _shown(one: DeliveryRecord) -> dict[str, Any]:
 
 
 def _whole(one: DeliveryRecord) -> dict[str, Any]:
-    return {**_shown(one), "attempts": [_attempt(attempt) for attempt in one.attempts]}
+    attempts = [_attempt(attempt) for attempt in one.attempts]
+    return {**_shown(one), "requestBody": one.body.decode("utf-8", "replace"), "attempts": attempts}
 
 
 def _attempt(one: Attempt) -> dict[str, Any]:

@@ -48,8 +48,9 @@ class ListedDeliverySchema(Schema):
 
 
 class DeliverySchema(ListedDeliverySchema):
-    """A delivery with its attempts."""
+    """A delivery with its body and attempts."""
 
+    request_body = f.String(required=True, metadata=about("What every attempt sends, as it is signed."))
     attempts = f.List(f.Nested(DeliveryAttemptSchema()), required=True)
 
 

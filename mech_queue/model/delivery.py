@@ -98,7 +98,10 @@ class Attempt:
 
 @dataclass(slots=True)
 class DeliveryRecord:
-    """A delivery as the store knows it; ``url`` is shown without its query. Times are unix ms."""
+    """A delivery as the store knows it; ``url`` is shown without its query. Times are unix ms.
+
+    ``body``, what every attempt sends, and ``attempts`` are those of one that was asked for by itself.
+    """
 
     id: str
     application_id: str
@@ -116,6 +119,7 @@ class DeliveryRecord:
     last_status: int | None = None
     last_error_code: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(slots=True)

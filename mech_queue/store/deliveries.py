@@ -183,7 +183,7 @@ class Deliveries:
         return [refusal(answer) if isinstance(answer, list) else None for answer in answers]
 
     def get(self, application_id: str, delivery_id: str) -> DeliveryRecord:
-        """One delivery with its attempts. Raises Refusal(NOT_FOUND)."""
+        """One delivery with its body and attempts. Raises Refusal(NOT_FOUND)."""
         raw, shard = job_id_bytes(delivery_id), keys.shard_of(application_id)
         view = self._run("job_get", shard, {"ids": [raw]}, idempotent=True)[0] if raw else None
         found = _record(view) if view else None
@@ -191,8 +191,11 @@ class Deliveries:
             raise missing()
         place = keys.shard_prefix(shard) + keys.DELIVERIES.encode() + b":"
         with translated():
-            rows = self._store.redis.lrange(place + b"at:" + raw, 0, -1)
-        found.attempts = [_attempt(row) for row in rows]
+            pipe = self._store.redis.pipeline(transaction=False)
+            pipe.get(place + b"body:" + raw)
+            pipe.lrange(place + b"at:" + raw, 0, -1)
+            body, rows = pipe.execute()
+        found.body, found.attempts = body or b"", [_attempt(row) for row in rows]
         return found
 
     def search(self, application_id: str, args: dict[str, Any]) -> tuple[list[DeliveryRecord], bytes]:

@@ -78,6 +78,7 @@ def test_a_replay_sends_the_same_bytes_at_once(shop, run, receiver: Receiver):
     assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
     shown = shop.call("GET", f"/api/deliveries/{one['id']}").body["delivery"]
     assert shown["status"] == "succeeded"
+    assert shown["requestBody"].encode() == first.body
     assert [attempt["manual"] for attempt in shown["attempts"]] == [False, True]
 
 
