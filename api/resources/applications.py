@@ -12,7 +12,15 @@ from api.queries import limit_of
 from api.schemas import applications as schemas
 from api.schemas.jobs import DoneSchema
 from api.views import PAGING, Resource, body, body_doc, no_query, query
-from mech_queue.model.application import Application, KeyRecord, Scope, parse_name, parse_scopes, parse_settings
+from mech_queue.model.application import (
+    PATHS_OF_SETTINGS,
+    Application,
+    KeyRecord,
+    Scope,
+    parse_name,
+    parse_scopes,
+    parse_settings,
+)
 from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems
 from mech_queue.model.times import iso, iso_or_none
@@ -35,7 +43,7 @@ class Applications(Resource):
         """Create an application; its key and webhook secret are shown this once"""
         no_query()
         given, problems = body().value, Problems()
-        Reader(given, problems).only(("name", "settings"))
+        Reader(given, problems).only(("name", "settings"), PATHS_OF_SETTINGS)
         if given.get("name") is None:
             problems.add("name", "is required")
         else:
@@ -89,7 +97,7 @@ class OneApplication(Resource):
         """Change the name, merge settings"""
         no_query()
         given, problems = body().value, Problems()
-        Reader(given, problems).only(("name", "settings"))
+        Reader(given, problems).only(("name", "settings"), PATHS_OF_SETTINGS)
         if "name" in given and given["name"] is None:
             problems.add("name", "must not be null")
         problems.raise_any()

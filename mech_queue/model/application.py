@@ -187,6 +187,9 @@ _FIELDS: dict[str, tuple[str, Callable[[Any, Any, Problems, str], Any]]] = {
 }
 
 
+PATHS_OF_SETTINGS = tuple(f"settings.{name}" for name in _FIELDS)
+
+
 def parse_name(value: Any, problems: Problems, path: str = "name") -> str:
     """A name that people read: 1 to 255 bytes, not only blanks, no control characters."""
     sentence = check_key(value)

@@ -65,7 +65,7 @@ def unknown(name: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> s
     """
     letters = name.replace("_", "").replace("-", "").lower()
     meant = next((one for one in (*known, *elsewhere) if one.rpartition(".")[2].lower() == letters), None)
-    return f"is not a known name here{f', but {meant} is' if meant else ''}; known are: {', '.join(known)}"
+    return f"is not a known name here{f', but {meant} is' if meant else ''}; known are: {', '.join(known) or 'none'}"
 
 
 def join(path: str, name: str) -> str:

@@ -135,7 +135,10 @@ def heartbeat(
     if outcome == "missing":
         raise missing()
     if outcome == "lost":
-        raise Refusal(Code.LEASE_LOST, "The lease of this job is not yours any more; stop working on it.")
+        sentence = "The lease of this job is not yours any more; stop working on it."
+        if lease_token is None:
+            sentence = "The job is not held without lease token: send the leaseToken that the answer to its claim has."
+        raise Refusal(Code.LEASE_LOST, sentence)
     return Heartbeat(outcome == "cancelled", ends)
 
 

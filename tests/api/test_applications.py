@@ -86,6 +86,11 @@ def test_wrong_bodies_name_the_field(app, body, field):
     assert master(app).call("GET", "/api/applications").body["count"] == before
 
 
+def test_a_setting_outside_of_settings_is_told_its_place(app):
+    refused = master(app).call("POST", "/api/applications", {"name": "a", "maxWaiting": 5})
+    assert refused.body["error"].startswith("maxWaiting is not a known name here, but settings.maxWaiting is; ")
+
+
 def test_only_the_master_key_opens_applications(app):
     shop = new_application(app, scopes=["jobs:submit", "jobs:work", "jobs:read", "webhooks", "admin"])
     own = shop.call("GET", "/api/application").body["application"]["id"]

@@ -21,8 +21,9 @@ def test_jobs_are_claimed_in_order_with_a_lease(api: Api) -> None:
     job = answer.json["jobs"][0]
     assert (job["status"], job["attempt"], job["data"], job["metadata"]) == ("active", 1, 1, {})
     assert api.put(f"/api/jobs/{urgent}", {"status": "completed", "leaseToken": job["leaseToken"]}).status_code == 200
-    lost = api.put(f"/api/jobs/{late}", {"status": "completed"})
-    assert lost.json["code"] == "LEASE_LOST"
+    for forgot in (api.put(f"/api/jobs/{late}", {"status": "completed"}), api.post(f"/api/jobs/{late}/heartbeat")):
+        assert (forgot.status_code, forgot.json["code"]) == (409, "LEASE_LOST")
+        assert "send the leaseToken that the answer to its claim" in forgot.json["error"]
     assert api.job(late)["workerId"] == "w1"
     assert api.job(early)["status"] == "waiting"
 

@@ -42,7 +42,8 @@ def test_delete_removes_what_waits_or_ended_but_not_what_runs(api: Api) -> None:
 @pytest.mark.parametrize("action", ["cancel", "retry", "promote"])
 def test_actions_of_unknown_jobs_are_404_and_take_no_fields(api: Api, action: str) -> None:
     assert api.post(f"/api/jobs/{UNKNOWN}/{action}").status_code == 404
-    assert api.post(f"/api/jobs/{UNKNOWN}/{action}", {"force": True}).status_code == 422
+    refused = api.post(f"/api/jobs/{UNKNOWN}/{action}", {"force": True})
+    assert (refused.status_code, refused.json["error"]) == (422, "force is not a known name here; known are: none.")
     assert api.post(f"/api/jobs/{UNKNOWN}/{action}?force=1").status_code == 422
 
 

@@ -20,6 +20,7 @@ local function refuse(job, report, code, sentence)
   return {'!', code, sentence}
 end
 local LOST = 'The lease of this job is not yours any more: what it does now is decided elsewhere.'
+local NO_TOKEN = 'The job is held under a lease: send the leaseToken that the answer to its claim (or started) has.'
 
 -- a tokenless `failed` right after a tokenless 409 comes from a loser of `started` (CONTRACT.md, PUT)
 local function loser_speaks(job, report)
@@ -94,7 +95,7 @@ local function settle(report)
     local refused = not_running(job, report)
     if refused then return refused end
   elseif (report.token and report.token ~= job.l) or (not report.token and job.h) then
-    return refuse(job, report, 'LEASE_LOST', LOST)
+    return refuse(job, report, 'LEASE_LOST', report.token and LOST or NO_TOKEN)
   end
   if report.metadata and report.metadata[3] ~= job:number('v') then return {'~'} end
   if job.s == 'w' then                                         -- the work is done: pause and limits do not matter
