@@ -49,6 +49,8 @@ class Address:
         parts = urlsplit(url)
         scheme, _, kind = parts.scheme.partition("+")
         if not kind:
+            if scheme not in ("redis", "rediss", "unix"):
+                raise ValueError("the store's address must start with redis://, rediss:// or unix://")
             return cls("server", (url,))
         login, _, hosts = parts.netloc.rpartition("@")
         login += "@" if login else ""

@@ -221,3 +221,8 @@ def test_a_store_that_hangs_fails_every_request_in_time_and_holds_up_no_other(
     finally:
         os.kill(valkey_server.pid, signal.SIGCONT)
     loop.call(store.close)
+
+
+def test_an_address_of_something_else_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match=r"^the store's address must start with redis://"):
+        open_nodes("amqp://user:canary@rabbitmq")
