@@ -88,7 +88,7 @@ class OneSchedule(Resource):
     @blp.doc(**body_doc(schemas.SchedulePatchSchema(), {"limit": 10}, required=False))
     @blp.response(200, schemas.ScheduleAnswerSchema())
     def patch(self, schedule_id: str) -> Response:
-        """Change the fields sent; other times count from now"""
+        """Change the fields sent; changed times hold from now on"""
         return _change(schedule_id, frozenset())
 
     @requires(Scope.SUBMIT)
