@@ -1,13 +1,15 @@
 """How the end of an attempt reaches the store: reports, repeated for a while when the store is away."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from celery.utils.log import get_logger
 
 from mech_queue.celery.held import HeldJob, json_bytes
 from mech_queue.model.errors import Code, Refusal
-from mech_queue.model.job import Report, State
+from mech_queue.model.job import Report, Reported, State
 from mech_queue.services import jobs
 
 if TYPE_CHECKING:
@@ -50,8 +52,16 @@ def error_of(exception: BaseException, traceback: str = "") -> bytes:
     return error_json(type(exception).__name__, message, traceback)
 
 
-def settle(store: "Store", held: HeldJob, report: Report, pauses_s: tuple[float, ...] = PAUSES_S) -> State | None:
+def settle(
+    store: "Store",
+    held: HeldJob,
+    report: Report,
+    pauses_s: tuple[float, ...] = PAUSES_S,
+    send: Callable[[Report], Reported] | None = None,
+) -> State | None:
     """Report the end of an attempt once; returns the state the store gave the job, None when it is unknown.
+
+    ``send``: in place of a plain report; raises Refusal, and may be called again.
 
     A refusal is final: somebody else ended the job or has it now, and the fence of the lease token kept our
     word out. A store that stays away is left to the lease: it runs out, and the job runs again.
@@ -60,9 +70,10 @@ def settle(store: "Store", held: HeldJob, report: Report, pauses_s: tuple[float,
         return held.outcome
     held.settled = True
     report.job_id, report.lease_token = held.id, held.job.lease_token
+    send = send or partial(jobs.report, store, held.application_id)
     for pause in (*pauses_s, None):
         try:
-            held.outcome = jobs.report(store, held.application_id, report).state
+            held.outcome = send(report).state
             return held.outcome
         except Refusal as refusal:
             if refusal.code not in (Code.STORE_UNAVAILABLE, Code.STORE_FULL):

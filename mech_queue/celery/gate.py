@@ -49,10 +49,10 @@ class Gate:
         self._lost: dict[Place, list[tuple[str, float]]] = defaultdict(list)
         self._lock = threading.Lock()
 
-    def claim(self, place: Place, received: float, worker_id: str) -> tuple[ClaimedJob, int] | None:
+    def claim(self, place: Place, received: float, worker_id: str) -> Claim | None:
         """Take the next job of ``place`` for a wake-up that arrived at ``received`` (monotonic seconds).
 
-        Returns the job and how many more could start at once, or None: nothing to do.
+        Returns a claim of one job, or None: nothing to do.
         """
         asked = time.monotonic()
         # The store was asked after this wake-up arrived and had nothing: whatever became startable since
@@ -70,7 +70,7 @@ class Gate:
         if not claim.jobs:
             self._empty[place] = asked
             return None
-        return claim.jobs[0], claim.runnable
+        return claim
 
     def _ask(self, place: Place, worker_id: str, nonce: str) -> Claim:
         """One job at most; with the nonce of a lost answer, the job that it took."""
@@ -92,7 +92,7 @@ class Gate:
                 lost = self._lost.get(place)
                 if lost:
                     return lost.pop()[0]
-        return secrets.token_urlsafe(16)
+        return new_nonce()
 
     def _failed(self, place: Place, nonce: str, error: Exception) -> None:
         if isinstance(error, StoreStopped):
@@ -141,6 +141,11 @@ class Gate:
                 else:
                     del self._lost[place]
         return taken
+
+
+def new_nonce() -> str:
+    """Names one claim, so that it can be made again when its answer is lost."""
+    return secrets.token_urlsafe(16)
 
 
 def release_of(job: ClaimedJob) -> Report:

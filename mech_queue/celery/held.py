@@ -5,10 +5,10 @@ greenlet, so the place where the real return value is can report it under the jo
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from mech_queue.model.job import ClaimedJob, State
+from mech_queue.model.job import Claim, ClaimedJob, State
 from mech_queue.store import keys
 
 WAKE_UP_PREFIX = "jobs."
@@ -50,7 +50,9 @@ class HeldJob:
 
     ``settled``: this process has reported its end. ``outcome``: what the store made of it, where known.
     ``result``: JSON text of the return value, set when the body returns. ``gone``: why somebody else
-    ended the job (``cancelled`` or ``lost``), set by the lease thread.
+    ended the job (``cancelled`` or ``lost``), set by the lease thread. ``worker_id``: the worker that claimed it.
+    ``claims_until``: an end before this (monotonic seconds) claims the next job for the same wake-up; 0: there is none.
+    ``following``: what it got, None: it did not ask. ``asked_at``: when the body last asked whether it was cancelled.
     """
 
     place: Place
@@ -60,7 +62,10 @@ class HeldJob:
     result: bytes | None = None
     retry: Retry | None = None
     gone: str | None = None
-    asked_at: float = field(default=0.0)
+    worker_id: str = ""
+    claims_until: float = 0.0
+    following: Claim | None = None
+    asked_at: float = 0.0
 
     @property
     def id(self) -> str:

@@ -45,6 +45,7 @@ def install(
     def wake() -> None:
         raise RuntimeError("a wake-up is served by its strategy and never runs as a task")
 
+    celery.add_defaults(steps.no_prefetching)
     celery.steps["worker"].add(steps.TasksStep)
     celery.steps["consumer"].update((steps.PrefetchStep, steps.JobsStep))
     signals.connect()

@@ -28,8 +28,8 @@ class Options:
     # so that two lost renewals do not lose the job.
     lease_seconds: float = 30.0
     renew_seconds: float = 10.0
-    # One wake-up may serve jobs for this long: fetching the message is the dearest part of a short job.
-    # Bounded in time, else ordinary tasks of the same worker starve. 0 turns it off.
+    # Wake-ups serve job after job; this often one of the worker's ends, so that the next message gets its slot.
+    # 0: each serves one job.
     chain_ms: float = 20.0
     # A cancelled body that ignores SIGTERM is killed after this (prefork).
     kill_after_seconds: float = 5.0

@@ -93,6 +93,15 @@ class JobRequest(Request):
         # The wake-up is acknowledged at the claim: nothing is left for acks_late or reject_on_worker_lost.
         self.acknowledged = True
 
+    def start_in_child(self, pool: Any) -> bool:
+        """Hand the job to a process of the pool. False: the pool is closing."""
+
+        def apply_async(trace: Any, args: tuple[Any, ...], **options: Any) -> Any:
+            return pool.apply_async(_run_in_child, (trace, *args), **options)
+
+        self.claimed_in_main = True
+        return Request.execute_using_pool(self, SimpleNamespace(apply_async=apply_async)) is not None
+
     def received(self, consumer: Any) -> None:
         """Known to the worker, to its monitors, and from now on renewed."""
         worker_state.task_reserved(self)
@@ -161,7 +170,7 @@ class JobRequest(Request):
         worker_state.task_ready(self, successful=True)
         self._tell("task-succeeded", runtime_s=runtime_s)
         if self.claimed_in_main and self.runnable:
-            self.wake.serve_again()
+            self.wake.serve_again(returned)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """``return_ok``: the body's own ending, already reported there. Else the body is gone."""
@@ -289,6 +298,13 @@ class JobRequest(Request):
             exception = getattr(exception, "exc", None) or exception or "the attempt ended outside its body"
             traceback = str(getattr(exc_info, "traceback", "") or "")
             self.send_event(event, exception=_repr(exception), traceback=traceback)
+
+
+def _run_in_child(trace: Any, task: str, job_id: str, request: dict[str, Any], *rest: Any) -> tuple[Any, Any, Any]:
+    """Run the body as Celery does. Where that sends a repr of the result to the main process, which shows it to nobody,
+    goes what the job's end has claimed (a Claim or None)."""
+    failed, returned, runtime_s = trace(task, job_id, request, *rest)
+    return failed, returned if failed else request[REQUEST_KEY].following, runtime_s
 
 
 def _repr(value: Any) -> str:

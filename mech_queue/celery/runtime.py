@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 
+from mech_queue.celery.chain import Chain
 from mech_queue.celery.gate import Gate
 from mech_queue.celery.options import Options
 from mech_queue.celery.publish import Publisher
@@ -38,6 +39,7 @@ class Runtime:
         self.quitting = False
         self.running = RunningJobs()
         self.slots = SlotReleaser()
+        self.chain = Chain(options.chain_ms)
         self.gate = Gate(lambda: self.store, options, self.refuse)
 
     @cached_property

@@ -5,6 +5,7 @@ receiver raises, so these never rely on it: ``settle`` tries again and otherwise
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -12,10 +13,13 @@ from celery.exceptions import Ignore
 from celery.utils.log import get_logger
 
 from mech_queue.celery.endings import error_json, error_of, settle
+from mech_queue.celery.gate import new_nonce
 from mech_queue.celery.held import HeldJob, Retry, held_by
-from mech_queue.celery.runtime import runtime_of
+from mech_queue.celery.runtime import Runtime, runtime_of
 from mech_queue.celery.tasks import encode_result
-from mech_queue.model.job import Report
+from mech_queue.model.errors import Refusal
+from mech_queue.model.job import Report, Reported
+from mech_queue.services import jobs
 
 logger = get_logger("mech_queue")
 
@@ -45,7 +49,12 @@ def on_success(sender: Any = None, result: Any = None, **_: Any) -> None:
         except Exception as error:
             _finish(sender, held, Report(held.id, "fail", error=error_of(error), retry=False))
             return
-    _finish(sender, held, Report(held.id, "complete", result=held.result))
+    settle(
+        runtime_of(sender.app).store,
+        held,
+        Report(held.id, "complete", result=held.result),
+        send=_exchange(runtime_of(sender.app), held),
+    )
 
 
 def on_failure(sender: Any = None, exception: Any = None, einfo: Any = None, **_: Any) -> None:
@@ -99,6 +108,30 @@ def _unsettled(task: Any) -> HeldJob | None:
 
 def _finish(task: Any, held: HeldJob, report: Report) -> None:
     settle(runtime_of(task.app).store, held, report)
+
+
+def _exchange(runtime: Runtime, held: HeldJob) -> Callable[[Report], Reported] | None:
+    """How to report while the wake-up goes on (chain.py): together with the claim of its next job, since the way to the
+    store is the dearest part of a short job. None: the report alone."""
+    if not held.claims_until or time.monotonic() >= max(held.claims_until, runtime.chain.ends_at):
+        return None
+    nonce = new_nonce()
+
+    def send(report: Report) -> Reported:
+        reported, held.following = jobs.exchange(
+            runtime.store,
+            held.application_id,
+            report,
+            queue=held.place.queue,
+            lease_ms=runtime.options.lease_ms,
+            worker_id=held.worker_id,
+            nonce=nonce,
+        )
+        if isinstance(reported, Refusal):
+            raise reported
+        return reported
+
+    return send
 
 
 def _retry_report(held: HeldJob, error: bytes) -> Report:

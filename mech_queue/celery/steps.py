@@ -57,7 +57,8 @@ def before_start(instance: Any = None, conf: Any = None, options: Any = None, **
         if name.startswith(WAKE_UP_PREFIX) and Place.of(name) is None:
             _warn(f"-Q {name} names no application and brings no jobs; jobs.<application id>.<queue> does.")
     define_queues(instance.app, told)
-    _take_only_what_runs(conf)
+    if not _is_redis(conf):
+        conf.worker_disable_prefetch = False  # Celery can do it with Redis alone, and warns; the multiplier stays
     _live_through_outages(conf)
 
 
@@ -91,16 +92,15 @@ def _is_redis(conf: Any) -> bool:
     return str(conf.broker_url or "").startswith(("redis", "valkey", "sentinel"))
 
 
-def _take_only_what_runs(conf: Any) -> None:
-    """Wake-ups in a busy worker's memory wake nobody; the store's repair finds out, but only after a while.
-    Not with green threads, where prefetching is half of the speed; never against the user's own setting."""
+def no_prefetching() -> dict[str, Any]:
+    """Defaults of the app's configuration: wake-ups in a busy worker's memory wake nobody; the store's repair finds
+    out, but only after a while. Not with green threads, where prefetching is half of the speed.
+
+    They must be there when the command line is read: ``celery worker`` takes its own defaults from them.
+    """
     if detect_environment() != "default":  # type: ignore[no-untyped-call]
-        return
-    if hasattr(conf, "worker_disable_prefetch") and _is_redis(conf):
-        if not conf.value_set_for("worker_disable_prefetch"):
-            conf.worker_disable_prefetch = True
-    elif not conf.value_set_for("worker_prefetch_multiplier"):
-        conf.worker_prefetch_multiplier = 1
+        return {}
+    return {"worker_disable_prefetch": True, "worker_prefetch_multiplier": 1}
 
 
 def _live_through_outages(conf: Any) -> None:

@@ -28,6 +28,8 @@ _unknown_formats: set[str] = set()
 def strategy(task: Any, app: "Celery", consumer: Any, **_: Any) -> Callable[..., None]:
     """Return the handler for wake-ups of this consumer (Celery calls it anew after each reconnect)."""
     runtime = runtime_of(app)
+    # Where messages wait here for a slot, one of them gets it before the next job of a chain could.
+    exchanges = not consumer.pool.uses_semaphore or bool(app.conf.get("worker_disable_prefetch"))
 
     def handle(message: Any, _body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
         place = place_of(message.headers)
@@ -42,6 +44,7 @@ def strategy(task: Any, app: "Celery", consumer: Any, **_: Any) -> Callable[...,
             consumer,
             place,
             message,
+            exchanges=exchanges,
             on_ack=ack,
             on_reject=reject,
             app=app,

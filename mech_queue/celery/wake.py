@@ -19,7 +19,7 @@ from celery.worker.request import Request
 from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, settle
 from mech_queue.celery.held import HeldJob, Place
 from mech_queue.celery.requests import JobRequest
-from mech_queue.model.job import Report
+from mech_queue.model.job import Claim, Report
 from mech_queue.store.wakeups import WAKE_TASK
 
 if TYPE_CHECKING:
@@ -36,24 +36,28 @@ process must not spend seconds on a queue that is full of them."""
 
 
 class WakeRequest(Request):
-    """See the module. ``received_at`` and ``chain_until`` are monotonic seconds."""
+    """See the module. ``exchanges``: the end of a job may claim the next one in the same step.
+    ``received_at``: monotonic seconds. ``_following``: what the end of the last job claimed."""
 
-    def __init__(self, runtime: "Runtime", consumer: Any, place: Place, message: Any, **options: Any) -> None:
+    def __init__(
+        self, runtime: "Runtime", consumer: Any, place: Place, message: Any, *, exchanges: bool, **options: Any
+    ) -> None:
         super().__init__(message, body=([], {}, {}), headers=message.headers, decoded=True, **options)
         self.runtime, self.consumer, self.place = runtime, consumer, place
+        self.exchanges = exchanges
         self.received_at = time.monotonic()
-        self.chain_until = 0.0
+        self._following: Claim | None = None
 
     # Claiming.
 
     def next_job(self) -> JobRequest | None:
         """Claim and build the next job; None when there is nothing to do, and this wake-up is done with."""
         for _ in range(MISFITS_PER_WAKE_UP):
-            claimed = self.runtime.gate.claim(self.place, self.received_at, self.hostname)
-            if claimed is None:
+            claim, self._following = self._following, None
+            claim = claim or self.runtime.gate.claim(self.place, self.received_at, self.hostname)
+            if claim is None:
                 break
-            held, runnable = HeldJob(self.place, claimed[0]), claimed[1]
-            request = self._build(held, runnable)
+            request = self._build(claim)
             if request is None:
                 continue  # put aside; the slot is still free
             if request.id in worker_state.revoked:  # `celery control revoke` before it started
@@ -68,13 +72,16 @@ class WakeRequest(Request):
             self._done()
         return None
 
-    def _build(self, held: HeldJob, runnable: int) -> JobRequest | None:
+    def _build(self, claim: Claim) -> JobRequest | None:
+        held = HeldJob(self.place, claim.jobs[0], worker_id=self.hostname)
+        if claim.runnable and self.exchanges:
+            held.claims_until = self.runtime.chain.ends_at
         task = self.app.tasks.get(held.job.task)
         if task is None or task.name == WAKE_TASK or task.name.startswith(BUILT_IN):
             self._put_aside(held)
             return None
         try:
-            return JobRequest(self.runtime, self, held, task, runnable)
+            return JobRequest(self.runtime, self, held, task, claim.runnable)
         except Exception as error:  # data that cannot be read must not take the worker down
             logger.exception("Job %s cannot be run", held.id)
             report = Report(held.id, "fail", error=error_of(error), retry=False)
@@ -115,6 +122,7 @@ class WakeRequest(Request):
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Called with a free slot under prefork, at receipt elsewhere; there the pool's thread claims."""
         if self.stopping():
+            self._give_following_back()
             raise TaskRevokedError(self.id)  # unacknowledged: the closing channel returns it
         if not pool.uses_semaphore:
             return pool.apply_async(self._run_in_pool, (pool,), callback=_ignore)
@@ -131,11 +139,9 @@ class WakeRequest(Request):
         job = self.next_job()
         if job is None:
             return False
-        job.claimed_in_main = True
-        self.chain_until = self.chain_until or time.monotonic() + self.runtime.options.chain_ms / 1000
         try:
             job.received(self.consumer)
-            if Request.execute_using_pool(job, pool) is not None:
+            if job.start_in_child(pool):
                 return True
             logger.warning("Job %s: the pool is closing; given back", job.id)
         except Exception:
@@ -143,18 +149,31 @@ class WakeRequest(Request):
         job.give_back()
         return False
 
-    def serve_again(self) -> None:
-        """The chain under prefork: wait for a slot once more with the same message."""
-        now = time.monotonic()
-        if now < self.chain_until and not self.stopping():
-            self.received_at = now
-            worker_state.task_reserved(self)
-            self.consumer.on_task_request(self)
+    def serve_again(self, following: Claim | None) -> None:
+        """The chain under prefork: with what the end of the last job claimed, or by asking for a slot once more.
+
+        The slot of that job is free again, unless a message that waited for one has it now.
+        """
+        if following is not None and not following.jobs:
+            return
+        self._following = following
+        if following is None and not self.runtime.chain.goes_on():
+            return
+        if self.stopping() or (following and self.consumer.controller.semaphore.value <= 0):
+            self._give_following_back()
+            return
+        self.received_at = time.monotonic()
+        worker_state.task_reserved(self)
+        self.consumer.on_task_request(self)
+
+    def _give_following_back(self) -> None:
+        following, self._following = self._following, None
+        for job in following.jobs if following else ():
+            settle(self.runtime.store, HeldJob(self.place, job), Report(job.id, "release"), MAIN_PAUSES_S)
 
     def _run_in_pool(self, pool: Any) -> None:
         """In a thread or greenlet of the pool, or inline in solo; the chain is a loop here."""
-        until = time.monotonic() + self.runtime.options.chain_ms / 1000
-        while self._run_one(pool) and time.monotonic() < until and not self.stopping():
+        while self._run_one(pool) and (self._following or self.runtime.chain.goes_on()):
             self.received_at = time.monotonic()
 
     def _run_one(self, pool: Any) -> bool:
@@ -162,6 +181,7 @@ class WakeRequest(Request):
         job: JobRequest | None = None
         try:
             if self.stopping():
+                self._give_following_back()
                 worker_state.task_ready(self)  # unacknowledged: returned to the broker
                 return False
             job = self.next_job()
@@ -173,6 +193,10 @@ class WakeRequest(Request):
             if returned is None:
                 return False
             job.on_success(returned)
+            following = job.held.following
+            if following is not None:
+                self._following = following if following.jobs else None
+                return bool(following.jobs)
             return bool(job.runnable and not returned[0])
         except BaseException as error:  # sys.exit, GreenletExit, and mistakes of ours
             self._broken(job, error)

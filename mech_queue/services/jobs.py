@@ -119,6 +119,13 @@ def report(store: Store, application_id: str, report: Report) -> Reported:
     return _one(store.jobs.report(application_id, [report]))
 
 
+def exchange(
+    store: Store, application_id: str, report: Report, *, queue: str, lease_ms: int, worker_id: str, nonce: str
+) -> tuple[Reported | Refusal, Claim]:
+    """Report an ended job and claim the next one of a queue in the same step (native workers)."""
+    return store.jobs.exchange(application_id, report, queue=queue, lease_ms=lease_ms, worker_id=worker_id, nonce=nonce)
+
+
 def report_many(store: Store, application_id: str, reports: list[Report]) -> list[Reported | Refusal]:
     """Many reports, each by itself, in order."""
     answers: list[Reported | Refusal] = []

@@ -153,17 +153,25 @@ class Jobs:
         kind: Literal["http", "native"],
     ) -> Claim:
         """Take up to ``limit`` jobs. With a nonce it may be repeated after a lost answer."""
-        args = {
-            "queues": queues,
-            "limit": limit,
-            "lease": lease_ms,
-            "token": new_lease_token(),
-            "worker": worker_id or "",
-            "nonce": digest(nonce) if nonce else None,
-            "kind": kind,
-        }
-        args = {name: value for name, value in args.items() if value is not None}
-        runnable, rows = self._run("job_claim", application_id, args, idempotent=nonce is not None, alone=limit > 10)
+        args = _claim_args(queues, limit, lease_ms, worker_id, nonce, kind)
+        answer = self._run("job_claim", application_id, args, idempotent=nonce is not None, alone=limit > 10)
+        return self._claimed(application_id, answer)
+
+    def exchange(
+        self, application_id: str, report: Report, *, queue: str, lease_ms: int, worker_id: str, nonce: str
+    ) -> tuple[Reported | Refusal, Claim]:
+        """A native worker's ended job for the next one of its queue: a report and a claim in one step.
+
+        The claim is made also when the report is refused: either way the worker has a slot free. May be repeated.
+        """
+        args = _claim_args([queue], 1, lease_ms, worker_id, nonce, "native")
+        args["report"] = self._packed_report(application_id, report)
+        reported, answer = self._run("job_exchange", application_id, args, idempotent=True)
+        claim = self._claimed(application_id, answer)
+        return refusal(reported) if reported[0] == b"!" else _reported(report.job_id, reported), claim
+
+    def _claimed(self, application_id: str, answer: Any) -> Claim:
+        runnable, rows = answer
         jobs = [job_codec.claimed(row) for row in rows]
         for job in jobs:
             if job.parents:
@@ -369,6 +377,21 @@ def _acted(answer: bytes | list[bytes]) -> State | Refusal | None:
 
 def _contended() -> Refusal:
     return Refusal(Code.CONFLICT, "The job is being changed by too many others at once; try again.", retry_after=1)
+
+
+def _claim_args(
+    queues: list[str], limit: int, lease_ms: int | None, worker_id: str | None, nonce: str | None, kind: str
+) -> dict[str, Any]:
+    args = {
+        "queues": queues,
+        "limit": limit,
+        "lease": lease_ms,
+        "token": new_lease_token(),
+        "worker": worker_id or "",
+        "nonce": digest(nonce) if nonce else None,
+        "kind": kind,
+    }
+    return {name: value for name, value in args.items() if value is not None}
 
 
 def _reported(job_id: str, answer: list[Any]) -> Reported:

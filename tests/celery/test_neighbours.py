@@ -33,7 +33,7 @@ def events(shop: Shop) -> Iterator[Events]:
 def test_every_attempt_has_one_closing_event_under_the_jobs_id(
     shop: Shop, events: Events, pool: str, concurrency: int
 ) -> None:
-    shop.worker(pool, concurrency)
+    shop.worker(pool, concurrency, MECH_QUEUE_LEASE_SECONDS="15")  # a new child may take its time
     at_once = Backoff("fixed", 10)
     expected = {
         shop.submit("add", [1], metadata=b'{"userId":"42","nested":{"n":7}}'): ["task-succeeded"],

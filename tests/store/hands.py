@@ -43,7 +43,7 @@ class Hands(RuleBasedStateMachine):
         self.doubled: Counter[str] = Counter()
         self.lost: set[str] = set()
         self.stale: set[str] = set()
-        self.submitted = 0
+        self.submitted = self.exchanges = 0
         self.version = 1
         self.sound, self.drains = True, False
         self.store.redis.hset(self.engine.prefix + b"about", "version", self.version)
@@ -144,6 +144,23 @@ class Hands(RuleBasedStateMachine):
         """One of each queue that has any."""
         taken = self.line.call("EVAL", TAKE, len(NAMES), *(keys.broker_list(APPLICATION, name) for name in NAMES))
         return [name for name, one in zip(NAMES, taken, strict=True) if one]
+
+    def _exchange(self, job: ModelJob) -> None:
+        """A native worker ends the job and takes the next one of its queue for it."""
+        report = Report(job_id_text(job.id), "complete", lease_token=job.token)
+        self.exchanges += 1
+        reported, claim = self.store.jobs.exchange(
+            APPLICATION, report, queue=job.queue, lease_ms=LEASE_MS, worker_id="w", nonce=f"{self.exchanges}"
+        )
+        assert not isinstance(reported, Refusal) and reported.state is State.COMPLETED
+        self._apply(job, "complete", job.token, 0, False)
+        # a slot of the application may go to the queue that waits longest
+        wanted = min(1, self.model.runnable(job.queue, set(), self.engine.now))
+        assert len(claim.jobs) == wanted or (self.model.max is not None and len(claim.jobs) < wanted)
+        for got in claim.jobs:
+            following = self.model.next_job(job.queue)
+            assert job_id_text(following.id) == got.id, "not the next job"
+            self.model.begin(following, got.lease_token, LEASE_MS, self.engine.now, by="claim")
 
     def _native(self, queue: str) -> None:
         if self.in_hand[queue]:

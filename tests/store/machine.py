@@ -102,6 +102,11 @@ class Machine(Options):
     def native_again(self, queue: str) -> None:
         self._native(queue)
 
+    @step(place=places)
+    def exchange(self, place: int) -> None:
+        if job := self._pick(place, "a"):
+            self._exchange(job)
+
     @step(queue=queue_names)
     def prefetch(self, queue: str) -> None:
         if self._take_wake_up(queue):

@@ -1,7 +1,7 @@
 """Limits and turns: the cases that need more than one step to see."""
 
-from mech_queue.model.errors import Refusal
-from mech_queue.model.job import JobSpec, Report
+from mech_queue.model.errors import Code, Refusal
+from mech_queue.model.job import JobSpec, Report, Reported
 from mech_queue.services import explaining, jobs, queues
 from tests.store.engine import APPLICATION, START_MS, Engine
 
@@ -122,3 +122,45 @@ def test_the_last_lost_lease_says_why_in_the_event_too(engine: Engine) -> None:
     last = engine.store.redis.xrevrange(engine.prefix + b"ev", count=1)[0][1]
     assert found is not None and found.error_code == "STALLED"
     assert last[b"x"] == found.error
+
+
+def exchange(engine: Engine, job_id: str, token: str, queue: str = "busy") -> tuple[Reported | Refusal, list[str]]:
+    """What the store says of the job's end, and the jobs that came for it."""
+    report = Report(job_id, "complete", lease_token=token)
+    reported, claim = jobs.exchange(
+        engine.store, APPLICATION, report, queue=queue, lease_ms=5_000, worker_id="w", nonce="n"
+    )
+    return reported, [job.id for job in claim.jobs]
+
+
+def test_an_exchanged_slot_of_the_application_goes_to_the_queue_that_waits_longest(engine: Engine) -> None:
+    engine.settings(max=1)
+    running = engine.submit("busy")
+    assert claim_one(engine, "busy") == running
+    patient, next_busy = engine.submit("patient"), engine.submit("busy")
+
+    reported, taken = exchange(engine, running, lease_of(engine, running))
+
+    assert isinstance(reported, Reported) and taken == []
+    assert engine.wake_ups("patient") == 1
+    assert claim_one(engine, "patient") == patient
+    _, taken = exchange(engine, patient, lease_of(engine, patient), queue="busy")
+    assert taken == [next_busy]
+
+
+def test_an_exchange_whose_answer_was_lost_is_made_again(engine: Engine) -> None:
+    first, second, third = (engine.submit("busy") for _ in range(3))
+    assert claim_one(engine, "busy") == first
+    token = lease_of(engine, first)
+
+    answers = [exchange(engine, first, token) for _ in range(2)]
+
+    assert answers[0] == answers[1] and answers[0][1] == [second]
+    assert claim_one(engine, "busy") == third
+
+
+def test_an_end_that_is_refused_frees_its_worker_all_the_same(engine: Engine) -> None:
+    first, second = engine.submit("busy"), engine.submit("busy")
+    assert claim_one(engine, "busy") == first
+    reported, taken = exchange(engine, first, "of another time")
+    assert isinstance(reported, Refusal) and reported.code is Code.LEASE_LOST and taken == [second]

@@ -83,7 +83,7 @@ def test_reading_scripts_cannot_write() -> None:
 
 def test_finishing_work_is_possible_in_a_full_store_and_submitting_is_not() -> None:
     finishing = {name for name in entry_points() if "allow-oom" in joined(name).splitlines()[0]}
-    assert {"job_report", "job_renew", "job_cancel", "job_delete", "due_run"} <= finishing
+    assert {"job_report", "job_exchange", "job_renew", "job_cancel", "job_delete", "due_run"} <= finishing
     assert "job_submit" not in finishing
 
 

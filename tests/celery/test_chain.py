@@ -1,0 +1,51 @@
+"""One wake-up serves job after job; what that costs, and that others get their turn."""
+
+import pytest
+from celery import Celery
+
+from mech_queue.celery.chain import Chain
+from tests.celery.support import APPLICATION, QUEUE, Shop
+
+JOBS = 200
+
+
+def test_one_wake_up_ends_in_each_period() -> None:
+    chain = Chain(every_ms=60_000)
+    assert [chain.goes_on() for _ in range(3)] == [False, True, True]
+    assert not Chain(every_ms=0).goes_on()
+
+
+@pytest.mark.usefixtures("broker_is_store")
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 2), ("solo", 1)])
+def test_short_jobs_cost_one_script_each_and_few_messages(shop: Shop, pool: str, concurrency: int) -> None:
+    # given a worker with time for long chains, and a store that runs its scripts only
+    jobs = shop.submit_many(JOBS, "noop")
+    shop.stop_ticking()
+    with shop.redis() as client:
+        client.config_resetstat()
+
+        shop.worker(pool, concurrency, MECH_QUEUE_CHAIN_MS="60000")
+        assert shop.all_ended(jobs) == {"completed": JOBS}
+
+        commands = client.info("commandstats")
+        scripts = commands["cmdstat_evalsha"]["calls"] - JOBS  # the looks of this test
+        assert scripts < JOBS * 1.3, "the end of a job claims the next one"
+        assert commands["cmdstat_brpop"]["calls"] < JOBS / 4
+
+
+@pytest.mark.usefixtures("broker_is_store")
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_busy_worker_takes_no_wake_ups(shop: Shop, pool: str) -> None:
+    worker = shop.worker(pool, 1)
+    long = shop.submit("sleep", [3])
+    shop.noted("start", long)
+
+    waiting = shop.submit_many(5, "noop")
+    with Celery("inspector", broker=shop.broker_url, set_as_current=False) as app:
+        assert app.control.inspect([worker.name], timeout=5).ping()  # its loop has looked at the broker
+    assert shop.job(long).state == "active"
+    with shop.redis() as client:
+        assert client.llen(f"jobs.{APPLICATION}.{QUEUE}") == len(waiting)
+        assert client.hlen("unacked") == 0
+
+    assert shop.all_ended([long, *waiting]) == {"completed": 6}
