@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from api.reports import LEASE_S
 from mech_queue.model.checks import Reader
 from mech_queue.model.problems import Problems
 from mech_queue.model.queue import QueueRecord
@@ -9,7 +10,6 @@ from mech_queue.model.submission import MAX_ATTEMPTS, MAX_RETENTION_S, parse_bac
 
 MOST = 2_147_483_647
 DAY_MS = 86_400_000
-LEASE_S = (5, 86_400)
 MEMBERS = (
     "concurrency",
     "concurrencyPerKey",

@@ -21,7 +21,7 @@ MEMBERS = (
 )
 STATUSES = ("started", "progress", "completed", "failed")
 KINDS: dict[str, ReportKind] = {"progress": "progress", "completed": "complete", "failed": "fail"}
-LEASE_MIN_S, LEASE_MAX_S = 5, 86_400
+LEASE_S = (5, 86_400)  # shortest and longest
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ def parse_update(
 
 def lease_ms(reader: Reader) -> int | None:
     """``leaseSeconds`` in ms."""
-    seconds = reader.integer("leaseSeconds", LEASE_MIN_S, LEASE_MAX_S)
+    seconds = reader.integer("leaseSeconds", *LEASE_S)
     return None if seconds is None else seconds * 1000
 
 

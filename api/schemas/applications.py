@@ -5,23 +5,24 @@ from typing import Any
 
 import marshmallow as ma
 
+from api.queue_settings import DAY_MS, MOST
 from api.schemas.base import Schema
 from api.schemas.jobs import about
-from api.schemas.queues import MOST, RetentionSchema
+from api.schemas.queues import RetentionSchema
 from mech_queue.model.application import DEFAULT_SCOPES, MAX_QUEUES, Scope
+from mech_queue.services.applications import MAX_OVERLAP_S
 
 f = ma.fields
 OneOf, Range, Length = ma.validate.OneOf, ma.validate.Range, ma.validate.Length
 SCOPES = [scope.value for scope in Scope]
 NAME = Length(1, 255)
-MAX_OVERLAP_S = 604_800
 
 
 class RequestRateSchema(Schema):
     """Requests of one key: at most ``max`` in ``perMs``."""
 
     max = f.Integer(required=True, validate=Range(1, MOST))
-    per_ms = f.Integer(allow_none=True, validate=Range(1_000, 86_400_000), metadata=about("Default 60,000."))
+    per_ms = f.Integer(allow_none=True, validate=Range(1_000, DAY_MS), metadata=about("Default 60,000."))
 
 
 class SettingsSchema(Schema):

@@ -4,6 +4,7 @@ from typing import Any
 
 import marshmallow as ma
 
+from api.reports import LEASE_S
 from api.schemas.base import Schema
 from mech_queue.model.job import State
 from mech_queue.model.submission import MAX_ATTEMPTS, MAX_STALLS, PRIORITY_MAX, PRIORITY_MIN, QUEUE_NAME
@@ -201,7 +202,7 @@ class ReportSchema(Schema):
     error = f.Raw(metadata=about("A message, or any JSON."))
     metadata = f.Dict(metadata=about("Merged into the job's; null removes a key."))
     lease_token = f.String(metadata=about("From started or claim; once used it is required."))
-    lease_seconds = f.Integer(validate=Range(5, 86_400))
+    lease_seconds = f.Integer(validate=Range(*LEASE_S))
     worker_id = f.String(validate=Length(1, 255))
     retry = f.Boolean(metadata=about("false: a permanent failure."))
 
@@ -256,7 +257,7 @@ class HeartbeatSchema(Schema):
     """Which lease to renew, and for how long."""
 
     lease_token = f.String()
-    lease_seconds = f.Integer(validate=Range(5, 86_400))
+    lease_seconds = f.Integer(validate=Range(*LEASE_S))
 
 
 class HeartbeatAnswerSchema(Schema):

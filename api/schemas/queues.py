@@ -2,20 +2,22 @@
 
 import marshmallow as ma
 
+from api.queue_settings import DAY_MS, MOST
+from api.reports import LEASE_S
 from api.schemas.base import Schema
 from api.schemas.jobs import about, backoff_field
+from mech_queue.model.submission import MAX_ATTEMPTS
 
 f = ma.fields
 Range, Length = ma.validate.Range, ma.validate.Length
-MOST = 2_147_483_647
-LEASE = Range(5, 86_400)
+LEASE = Range(*LEASE_S)
 
 
 class RateLimitSchema(Schema):
     """At most ``max`` starts in any ``perMs``."""
 
     max = f.Integer(required=True, validate=Range(1, MOST))
-    per_ms = f.Integer(required=True, validate=Range(1, 86_400_000))
+    per_ms = f.Integer(required=True, validate=Range(1, DAY_MS))
 
 
 class RetentionSchema(Schema):
@@ -39,7 +41,7 @@ class QueueSettingsSchema(Schema):
     started_lease_seconds = f.Integer(
         allow_none=True, validate=LEASE, metadata=about("Of a tokenless started; default 1,800.")
     )
-    attempts = f.Integer(allow_none=True, validate=Range(1, 1000), metadata=about("For jobs that do not say."))
+    attempts = f.Integer(allow_none=True, validate=Range(1, MAX_ATTEMPTS), metadata=about("For jobs that do not say."))
     backoff = backoff_field("For jobs that do not say.")
     retention = f.Nested(RetentionSchema(), allow_none=True)
     paused = f.Boolean(allow_none=True)
