@@ -13,7 +13,7 @@ from flask import Flask, Request
 from prometheus_client import CollectorRegistry
 from prometheus_flask_exporter import PrometheusMetrics
 
-from mech_queue.store import Store, http_counts
+from mech_queue.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class HttpMetrics:
         total.inc()
 
     def samples(self) -> dict[str, float]:
-        """Every count of this process, by sample (see ``http_counts``)."""
+        """Every count of this process, by sample (see ``Metrics.add_http``)."""
         found = {}
         for metric in self.registry.collect():
             for sample in metric.samples:
@@ -83,7 +83,7 @@ class HttpMetrics:
             deltas = {name: value - self._flushed.get(name, 0.0) for name, value in now.items()}
             deltas = {name: amount for name, amount in deltas.items() if amount}
             if deltas:
-                http_counts.add(store, deltas)
+                store.metrics.add_http(deltas)
             self._flushed = now
 
     def flush_for_ever(self, store: Store, stop: threading.Event) -> None:

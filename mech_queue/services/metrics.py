@@ -55,7 +55,7 @@ class ApplicationNumbers:
 
 @dataclass(slots=True)
 class Numbers:
-    """Everything a scrape shows. ``http``: sample -> sum (store/http_counts.py). Memory in bytes.
+    """Everything a scrape shows. ``http``: sample -> sum (store/metrics.py). Memory in bytes.
 
     ``scheduler_lag_s``: how long the earliest thing has been due that no scheduler has moved. ``events_pending``,
     ``events_lag_s``: events that nobody has matched yet, and the age of the oldest. ``deliveries``: status -> number.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from mech_queue.model.application import MASTER
 from mech_queue.model.job import BY_LETTER
-from mech_queue.store import http_counts, keys
+from mech_queue.store import keys
 from mech_queue.store.connection import translated
 from mech_queue.store.events import pending_event
 
@@ -57,7 +57,7 @@ class StagesRow:
 
 
 class Metrics:
-    """Reads for one scrape. Every method raises Refusal when the store is away."""
+    """Reads for one scrape, and the counts that no script keeps (HTTP). Every method raises Refusal (store away)."""
 
     def __init__(self, store: "Store") -> None:
         self._store = store
@@ -117,10 +117,18 @@ class Metrics:
             deliveries=dict(zip(_STATES, sizes, strict=True)),
         )
 
+    def add_http(self, deltas: dict[str, float]) -> None:
+        """Add to the HTTP counts. A name is a sample: ``["<name>",{"<label>":"<value>",…}]`` as JSON."""
+        with translated(), self._store.redis.pipeline(transaction=True) as pipe:
+            for sample, amount in deltas.items():
+                pipe.hincrbyfloat(keys.HTTP_COUNTERS, sample, amount)
+            pipe.execute()
+
     def http(self) -> dict[str, float]:
-        """Sums of the HTTP counts of all API processes, by sample (see ``http_counts``)."""
+        """Sums of the HTTP counts of all API processes, by sample as in ``add_http``."""
         with translated():
-            return http_counts.read(self._store)
+            found = self._store.redis.hgetall(keys.HTTP_COUNTERS)
+        return {name.decode(): float(value) for name, value in found.items()}
 
     def memory(self) -> dict[str, int]:
         """Bytes of all nodes: ``used_memory``, and ``maxmemory`` (0: no limit of its own)."""

@@ -5,7 +5,6 @@ from typing import Any
 
 from api.app import runtime_of
 from api.metrics import DURATION, TOTAL
-from mech_queue.store import http_counts
 from tests.api.conftest import World
 
 
@@ -63,7 +62,7 @@ def test_a_flush_adds_what_is_new_to_the_sums_of_all_processes(make_world: Any) 
     second.flush(world.store)
     first.flush(world.store)
     # then the store has each request once
-    found = http_counts.read(world.store)
+    found = world.store.metrics.http()
     assert _count(found, TOTAL, method="POST", status="201") == 3
     assert _count(found, f"{DURATION}_count", method="POST", route="/api/jobs", status="201") == 3
     buckets = json.dumps(
@@ -81,4 +80,4 @@ def test_what_could_not_be_flushed_goes_with_the_next(make_world: Any) -> None:
     metrics._try_flush(world.store)
     world.store.redis = right
     metrics.flush(world.store)
-    assert _count(http_counts.read(world.store), TOTAL, method="POST", status="201") == 1
+    assert _count(world.store.metrics.http(), TOTAL, method="POST", status="201") == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from mech_queue.store import Store, http_counts
+from mech_queue.store import Store
 from tests.support import wait_until
 from tests.support.service import Service
 from workers import commands
@@ -48,7 +48,7 @@ def test_jobs_go_through_the_real_server(server: Service) -> None:
 def test_http_counts_reach_the_store_within_seconds(server: Service) -> None:
     store = Store.open(server.store.url())
     try:
-        wait_until(lambda: any("queue_http_request_total" in name for name in http_counts.read(store)), 20)
+        wait_until(lambda: any("queue_http_request_total" in name for name in store.metrics.http()), 20)
     finally:
         store.close()
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobSpec, Report
 from mech_queue.services import jobs, metrics, queues
-from mech_queue.store import Store, http_counts, keys
+from mech_queue.store import Store, keys
 from mech_queue.store.metrics import BUCKETS_MS, QueueRow
 from mech_queue.store.scripts import joined
 from tests.support import wait_until
@@ -149,7 +149,7 @@ def test_http_counts_of_the_api_processes(store: Store) -> None:
     counts |= {sample(f"{duration}_sum", **route): 0.5, sample(f"{duration}_count", **route): 2.0}
     counts |= {sample("queue_http_request_total", method="POST", status="201"): 2.0}
     for _ in range(2):
-        http_counts.add(store, counts)
+        store.metrics.add_http(counts)
 
     with exporter(store) as address:
         samples = scrape(address)
@@ -164,7 +164,7 @@ def test_the_documented_names_are_those_served(store: Store) -> None:
     jobs.submit(store, APPLICATION, JobSpec("email"))
     store.redis.hset(keys.prefix(APPLICATION) + b"hooks", mapping={"call:completed:success": 1})
     http = {"queue_http_request_total": {"method": "GET"}, "queue_http_request_duration_seconds_count": {}}
-    http_counts.add(store, {json.dumps([name, labels]): 1.0 for name, labels in http.items()})
+    store.metrics.add_http({json.dumps([name, labels]): 1.0 for name, labels in http.items()})
     page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
     table = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `queue_"))
 
