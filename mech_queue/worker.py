@@ -90,6 +90,8 @@ class Worker:
 
     def queue(self, name: str) -> Callable[[F], F]:
         """Decorator: run this function for the jobs of a queue. Earlier names are preferred."""
+        if not isinstance(name, str):
+            raise TypeError('the decorator needs the name of a queue: @worker.queue("email")')
 
         def register(function: F) -> F:
             self._functions[name] = function

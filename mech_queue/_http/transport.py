@@ -176,27 +176,28 @@ def segment(value: str) -> str:
 
 def refusal_of(answer: requests.Response) -> Refusal:
     """The refusal that an answer carries; also for answers that are not the service's own (a proxy's)."""
+    passing = answer.status_code in _PASSING
     try:
         body = answer.json()
-        code = Code(body["code"])
-        message, details = str(body["error"]), body.get("details") or {}
-    except (ValueError, KeyError, TypeError):
-        code = Code.STORE_UNAVAILABLE if answer.status_code in _PASSING else Code.INTERNAL
-        whose = "" if answer.status_code in _PASSING else ": is this the address of mech-queue?"
-        body, message, details = {}, f"HTTP {answer.status_code} without the service's own body{whose}", {}
-    refusal = Refusal(code, message, details, _seconds(answer.headers.get("Retry-After")))
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or "error" not in body:
+        whose = "" if passing else ": is this the address of mech-queue?"
+        body = {"error": f"HTTP {answer.status_code} without the service's own body{whose}"}
+    refusal = refusal_from(body, Code.STORE_UNAVAILABLE if passing else Code.INTERNAL)
+    refusal.retry_after = _seconds(answer.headers.get("Retry-After"))
     request_id = answer.headers.get("X-Request-Id")
     if request_id:
         refusal.add_note(f"request id {request_id}")
     return refusal
 
 
-def refusal_from(item: Mapping[str, Any]) -> Refusal:
-    """The refusal of one item of a batch."""
+def refusal_from(item: Mapping[str, Any], unknown: Code = Code.INTERNAL) -> Refusal:
+    """The refusal that an object carries, such as an item of a batch; ``unknown``: where it has no code known here."""
     try:
         code = Code(item.get("code", ""))
     except ValueError:
-        code = Code.INTERNAL
+        code = unknown
     return Refusal(code, str(item.get("error", "")), item.get("details") or {})
 
 

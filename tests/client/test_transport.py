@@ -136,6 +136,17 @@ def test_a_refusal_carries_code_sentence_details_and_request_id(receiver, client
     assert refusal.__notes__ == ["request id r-1"]
 
 
+def test_a_code_that_is_not_known_here_and_none_keep_the_services_words(receiver, client):
+    receiver.script("/api/jobs/j", [refused(409, "OF_A_LATER_RELEASE")])
+    receiver.script("/health", [Answer(503, body=b'{"status": "unhealthy", "error": "The store is away."}')])
+    with pytest.raises(Refusal) as caught:
+        client.jobs.get("j")
+    assert (caught.value.code, caught.value.message) == (Code.INTERNAL, "No.")
+    with pytest.raises(Refusal) as caught:
+        client.health()
+    assert (caught.value.code, caught.value.message) == (Code.STORE_UNAVAILABLE, "The store is away.")
+
+
 def test_a_proxys_error_page_is_a_refusal_too(receiver, client):
     receiver.default = Answer(404, body=b"<html>not here</html>")
     with pytest.raises(Refusal, match=r"HTTP 404 without .*: is this the address of mech-queue\?"):

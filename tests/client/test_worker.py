@@ -159,6 +159,8 @@ def test_a_wrong_key_ends_the_worker_at_once(service):
 def test_a_worker_without_functions_says_so(client):
     with pytest.raises(ValueError, match="register"):
         make(client).run(signals=False)
+    with pytest.raises(TypeError, match="needs the name of a queue"):
+        make(client).queue(lambda job: None)  # type: ignore[arg-type]
 
 
 PROCESS = """
