@@ -103,15 +103,19 @@ class Gate:
             logger.warning("Nothing to claim from %s: %s", place.broker_queue, error)
             self._empty[place] = now
             return
+        self.lost(place, nonce)
         with self._lock:
-            # The claim may have been carried out: its nonce gets the same job again.
-            if len(self._lost[place]) < LOST_ANSWERS_KEPT:
-                self._lost[place].append((nonce, now))
             closed = self._closed[self._store().part_of(place.application_id)]
             if now >= closed.until:
                 closed.pause = min(max(closed.pause * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
                 closed.until = now + closed.pause
                 logger.warning("The store did not answer (%r): no claims for %.2f s.", error, closed.pause)
+
+    def lost(self, place: Place, nonce: str) -> None:
+        """The answer to a claim was lost. It may have been carried out: its nonce gets the same job again."""
+        with self._lock:
+            if len(self._lost[place]) < LOST_ANSWERS_KEPT:
+                self._lost[place].append((nonce, time.monotonic()))
 
     def recover(self, worker_id: str, older_than_s: float = 1.0) -> int:
         """Give back what lost answers may have claimed, when no wake-up has asked for it again.

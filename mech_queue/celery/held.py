@@ -52,7 +52,8 @@ class HeldJob:
     ``result``: JSON text of the return value, set when the body returns. ``gone``: why somebody else
     ended the job (``cancelled`` or ``lost``), set by the lease thread. ``worker_id``: the worker that claimed it.
     ``claims_until``: an end before this (monotonic seconds) claims the next job for the same wake-up; 0: there is none.
-    ``following``: what it got, None: it did not ask. ``asked_at``: when the body last asked whether it was cancelled.
+    ``nonce`` names that claim; ``following``: what it got, None: it did not ask.
+    ``asked_at``: when the body last asked whether it was cancelled.
     """
 
     place: Place
@@ -64,6 +65,7 @@ class HeldJob:
     gone: str | None = None
     worker_id: str = ""
     claims_until: float = 0.0
+    nonce: str = ""
     following: Claim | None = None
     asked_at: float = 0.0
 

@@ -130,7 +130,11 @@ class JobRequest(Request):
 
     def close(self, report: Report) -> State | None:
         """Settle in the main process, unless the body's process has (where the two share the job)."""
-        return settle(self.runtime.store, self.held, report, MAIN_PAUSES_S)
+        state = settle(self.runtime.store, self.held, report, MAIN_PAUSES_S)
+        if state is None and self.held.nonce:
+            # A process that died on its way from the store to us: the job has ended, and the claim may have another.
+            self.runtime.gate.lost(self.held.place, self.held.nonce)
+        return state
 
     def give_back(self) -> State | None:
         """Not started after all: back to its queue, the attempt not counted."""

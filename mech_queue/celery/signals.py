@@ -13,7 +13,6 @@ from celery.exceptions import Ignore
 from celery.utils.log import get_logger
 
 from mech_queue.celery.endings import error_json, error_of, settle
-from mech_queue.celery.gate import new_nonce
 from mech_queue.celery.held import HeldJob, Retry, held_by
 from mech_queue.celery.runtime import Runtime, runtime_of
 from mech_queue.celery.tasks import encode_result
@@ -115,7 +114,6 @@ def _exchange(runtime: Runtime, held: HeldJob) -> Callable[[Report], Reported] |
     store is the dearest part of a short job. None: the report alone."""
     if not held.claims_until or time.monotonic() >= max(held.claims_until, runtime.chain.ends_at):
         return None
-    nonce = new_nonce()
 
     def send(report: Report) -> Reported:
         reported, held.following = jobs.exchange(
@@ -125,7 +123,7 @@ def _exchange(runtime: Runtime, held: HeldJob) -> Callable[[Report], Reported] |
             queue=held.place.queue,
             lease_ms=runtime.options.lease_ms,
             worker_id=held.worker_id,
-            nonce=nonce,
+            nonce=held.nonce,
         )
         if isinstance(reported, Refusal):
             raise reported

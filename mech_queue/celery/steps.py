@@ -166,13 +166,12 @@ class JobsStep(bootsteps.StartStopStep):
         self._consumers.start()
 
     def stop(self, consumer: Any) -> None:
-        """The leases go on: running bodies are waited for."""
+        """The leases go on: running bodies are waited for. Not in a cold shutdown: those were stopped, and no signal
+        tells of the worker's end."""
         if self._consumers is not None:
             self._consumers.stop()
-
-    def terminate(self, consumer: Any) -> None:
-        """A cold shutdown."""
-        self.stop(consumer)
+        if worker_state.should_terminate not in (None, False):
+            _give_back(self._runtime, consumer.hostname)
 
     def _give_back_discarded(self, pool: Any) -> None:
         """Prefork: what the pool forgot on losing the broker (see flush.py); the lease thread would renew
@@ -191,11 +190,11 @@ def give_back_all(sender: Any = None, **_: Any) -> None:
     if app is None or not installed(app):
         return
     runtime = runtime_of(app)
-    _give_back(runtime)
+    _give_back(runtime, sender.hostname)
     runtime.publisher.close()
 
 
-def _give_back(runtime: Runtime) -> None:
+def _give_back(runtime: Runtime, worker_id: str) -> None:
     for request in runtime.running.take_all():
         if request.time_start is None:
             state = request.close(Report(request.id, "release"))
@@ -205,3 +204,4 @@ def _give_back(runtime: Runtime) -> None:
             error = error_json("WorkerShutdown", "the worker was stopped while the job ran")
             state = request.close(Report(request.id, "stall", error=error))
         logger.warning("Job %s was not finished at shutdown: given back (%s)", request.id, state)
+    runtime.gate.recover(worker_id, older_than_s=0)

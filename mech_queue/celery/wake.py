@@ -17,6 +17,7 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, settle
+from mech_queue.celery.gate import new_nonce
 from mech_queue.celery.held import HeldJob, Place
 from mech_queue.celery.requests import JobRequest
 from mech_queue.model.job import Claim, Report
@@ -75,7 +76,7 @@ class WakeRequest(Request):
     def _build(self, claim: Claim) -> JobRequest | None:
         held = HeldJob(self.place, claim.jobs[0], worker_id=self.hostname)
         if claim.runnable and self.exchanges:
-            held.claims_until = self.runtime.chain.ends_at
+            held.claims_until, held.nonce = self.runtime.chain.ends_at, new_nonce()
         task = self.app.tasks.get(held.job.task)
         if task is None or task.name == WAKE_TASK or task.name.startswith(BUILT_IN):
             self._put_aside(held)

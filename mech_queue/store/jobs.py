@@ -162,7 +162,7 @@ class Jobs:
     ) -> tuple[Reported | Refusal, Claim]:
         """A native worker's ended job for the next one of its queue: a report and a claim in one step.
 
-        The claim is made also when the report is refused: either way the worker has a slot free. May be repeated.
+        No claim is made when the report is refused. May be repeated.
         """
         args = _claim_args([queue], 1, lease_ms, worker_id, nonce, "native")
         args["report"] = self._packed_report(application_id, report)

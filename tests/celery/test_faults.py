@@ -12,6 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
+from mech_queue.services import maintenance
 from tests.celery.support import APPLICATION, QUEUE, Shop, Worker
 from tests.support import wait_until
 
@@ -103,6 +104,17 @@ def test_a_cold_shutdown_gives_back_what_runs(shop: Shop) -> None:
 
     shop.worker("prefork", 2)
     assert shop.all_ended(jobs) == {"completed": 2}
+
+
+def test_a_cold_shutdown_between_short_jobs_holds_nothing(shop: Shop) -> None:
+    jobs = shop.submit_many(300, "noop")
+    for ended in (20, 90):
+        worker = shop.worker("prefork", 2, MECH_QUEUE_LEASE_SECONDS="60", MECH_QUEUE_CHAIN_MS="10000")
+        wait_until(lambda ended=ended: maintenance.counts(shop.store).get("completed", 0) > ended)  # type: ignore[misc]
+        worker.stop(signal.SIGQUIT)
+        assert maintenance.counts(shop.store).get("active", 0) == 0, worker.log()[-2000:]
+    shop.worker("prefork", 2)
+    assert shop.all_ended(jobs) == {"completed": 300}
 
 
 def test_a_worker_stopped_while_it_starts_holds_nothing(shop: Shop) -> None:

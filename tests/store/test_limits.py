@@ -159,8 +159,9 @@ def test_an_exchange_whose_answer_was_lost_is_made_again(engine: Engine) -> None
     assert claim_one(engine, "busy") == third
 
 
-def test_an_end_that_is_refused_frees_its_worker_all_the_same(engine: Engine) -> None:
+def test_an_end_that_is_refused_gets_no_other_job(engine: Engine) -> None:
     first, second = engine.submit("busy"), engine.submit("busy")
     assert claim_one(engine, "busy") == first
     reported, taken = exchange(engine, first, "of another time")
-    assert isinstance(reported, Refusal) and reported.code is Code.LEASE_LOST and taken == [second]
+    assert isinstance(reported, Refusal) and reported.code is Code.LEASE_LOST and taken == []
+    assert claim_one(engine, "busy") == second
