@@ -1,4 +1,4 @@
-"""Giving a prefork slot back without deep recursion."""
+"""Slots that become free: given back without deep recursion (prefork), and noticed at once (threads)."""
 
 from typing import Any
 
@@ -27,3 +27,22 @@ class SlotReleaser:
                 release()
         finally:
             self._busy = False
+
+
+def wake_loop_at_free_slots(pool: Any, consumer: Any) -> None:
+    """Threads: the main loop takes no more messages than there are slots, and hears of a free one only when it turns,
+    up to a second later. Under prefork a result wakes it, under solo it runs the body itself."""
+    if getattr(pool, "executor", None) is None or "on_apply" in vars(pool):
+        return
+    apply = pool.on_apply
+
+    def on_apply(*args: Any, **options: Any) -> Any:
+        result = apply(*args, **options)
+        result.f.add_done_callback(lambda _: consumer.hub and consumer.hub.call_soon(_turn))
+        return result
+
+    pool.on_apply = on_apply
+
+
+def _turn() -> None:
+    """That the loop turns is all."""

@@ -18,6 +18,7 @@ from mech_queue.celery.flush import count_running_slots, ids_in_pool, keep_sent_
 from mech_queue.celery.held import WAKE_UP_PREFIX, Place
 from mech_queue.celery.leases import LeaseThread
 from mech_queue.celery.runtime import Runtime, installed, runtime_of
+from mech_queue.celery.slots import wake_loop_at_free_slots
 from mech_queue.celery.tasks import adapt
 from mech_queue.model.errors import Code, Refusal, StoreStopped
 from mech_queue.model.job import Report
@@ -153,6 +154,7 @@ class JobsStep(bootsteps.StartStopStep):
         """Also called after a reconnect."""
         for task in consumer.app.tasks.values():
             adapt(task)  # tasks that were registered meanwhile
+        wake_loop_at_free_slots(consumer.pool, consumer)
         keep_sent_jobs(consumer.pool, self._runtime.running)
         count_running_slots(consumer.pool, getattr(consumer.controller, "semaphore", None))
         self._give_back_discarded(consumer.pool)

@@ -176,7 +176,9 @@ class Worker:
         arguments = ["-m", "celery", "-A", app, "worker", "-P", pool, "-c", str(concurrency)]
         if "-Q" not in options:
             arguments += ["-Q", queues]
-        arguments += ["-n", self.name, "--without-gossip", "--without-mingle", "-l", "INFO", "-E", *options]
+        arguments += ["-n", self.name, "--without-gossip", "--without-mingle", "-l", "INFO", *options]
+        if not environment.get("SHOP_NO_EVENTS"):
+            arguments += ["-E"]
         command = child.command([sys.executable, *arguments])
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -5,6 +5,7 @@ from celery import Celery
 
 from mech_queue.celery.chain import Chain
 from tests.celery.support import APPLICATION, QUEUE, Shop
+from tests.support import wait_until
 
 JOBS = 200
 
@@ -31,6 +32,18 @@ def test_short_jobs_cost_one_script_each_and_few_messages(shop: Shop, pool: str,
         scripts = commands["cmdstat_evalsha"]["calls"] - JOBS  # the looks of this test
         assert scripts < JOBS * 1.3, "the end of a job claims the next one"
         assert commands["cmdstat_brpop"]["calls"] < JOBS / 4
+
+
+def test_a_thread_that_is_free_is_noticed_at_once(shop: Shop) -> None:
+    # given a worker whose main loop is woken by nothing else
+    shop.worker("threads", 1, SHOP_NO_EVENTS="1")
+    jobs = shop.submit_many(20, "sleep", [0.03])
+    with Celery("sender", broker=shop.broker_url, set_as_current=False) as app:
+        for _ in range(20):
+            app.send_task("sleep", [0.03], ignore_result=True)
+    # then forty messages do not wait for its own turns, which come once in a second
+    wait_until(lambda: len(shop.notes("end")) == 40, 10)
+    assert shop.all_ended(jobs) == {"completed": 20}
 
 
 @pytest.mark.usefixtures("broker_is_store")
