@@ -17,7 +17,7 @@ def test_one_wake_up_ends_in_each_period() -> None:
 
 
 @pytest.mark.usefixtures("broker_is_store")
-@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 2), ("solo", 1)])
+@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 2)])
 def test_short_jobs_cost_one_script_each_and_few_messages(shop: Shop, pool: str, concurrency: int) -> None:
     # given a worker with time for long chains, and a store that runs its scripts only
     jobs = shop.submit_many(JOBS, "noop")
@@ -47,9 +47,8 @@ def test_a_thread_that_is_free_is_noticed_at_once(shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("broker_is_store")
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_busy_worker_takes_no_wake_ups(shop: Shop, pool: str) -> None:
-    worker = shop.worker(pool, 1)
+def test_a_busy_worker_takes_no_wake_ups(shop: Shop) -> None:
+    worker = shop.worker("prefork", 1)
     long = shop.submit("sleep", [3])
     shop.noted("start", long)
 
