@@ -51,8 +51,8 @@ class HeldJob:
     ``settled``: this process has reported its end. ``outcome``: what the store made of it, where known.
     ``result``: JSON text of the return value, set when the body returns. ``gone``: why somebody else
     ended the job (``cancelled`` or ``lost``), set by the lease thread. ``worker_id``: the worker that claimed it.
-    ``claims_until``: an end before this (monotonic seconds) claims the next job for the same wake-up; 0: there is none.
-    ``nonce`` names that claim; ``following``: what it got, None: it did not ask.
+    ``claims``: its end may claim the next job for the same wake-up. ``following``: what it got, None: it did not ask.
+    ``goes_on``: the pool's process may begin with that by itself.
     ``asked_at``: when the body last asked whether it was cancelled.
     """
 
@@ -64,10 +64,15 @@ class HeldJob:
     retry: Retry | None = None
     gone: str | None = None
     worker_id: str = ""
-    claims_until: float = 0.0
-    nonce: str = ""
+    claims: bool = False
     following: Claim | None = None
+    goes_on: bool = False
     asked_at: float = 0.0
+
+    @classmethod
+    def of(cls, claim: Claim, place: Place, worker_id: str, claims: bool) -> "HeldJob":
+        """The one job of ``claim``."""
+        return cls(place, claim.jobs[0], worker_id=worker_id, claims=claims and claim.runnable > 0)
 
     @property
     def id(self) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 
+from mech_queue.celery.board import Entry, process_by, processes
 from mech_queue.celery.held import Place
 from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.services import jobs, workers
@@ -45,6 +46,7 @@ class LeaseThread:
         self._places = places
         self._shown = -SHOW_S
         self._stubborn: dict[Any, float] = {}
+        self._over: set[Entry] = set()
         self._thread = threading.Thread(target=self._run, daemon=True, name="mech-queue-leases")
 
     def start(self) -> None:
@@ -95,25 +97,41 @@ class LeaseThread:
                 request.give_back()
             else:
                 by_application[request.held.application_id].append(request)
+        untold = self._untold()
         suspicious, trouble = False, None
-        for application_id, requests in by_application.items():
+        for application_id in {*by_application, *untold}:
             try:
-                suspicious |= self._renew_of(application_id, requests)
+                suspicious |= self._renew_of(application_id, by_application[application_id], untold[application_id])
             except Refusal as refusal:  # a node of a cluster: the applications on others must be renewed
                 trouble = refusal
         if trouble is not None:
             raise trouble
         return suspicious
 
-    def _renew_of(self, application_id: str, requests: "list[JobRequest]") -> bool:
+    def _untold(self) -> dict[str, list[Entry]]:
+        """By application: what processes of the pool run by themselves and the main loop has not heard of. That may
+        stand still for longer than a lease, for its broker or in a receiver of the user's."""
+        entries = self._runtime.board.all()
+        self._over.intersection_update(entries)
+        by_application: dict[str, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            if entry not in self._over and self._runtime.running.find(entry.job_id) is None:
+                by_application[entry.application_id].append(entry)
+        return by_application
+
+    def _renew_of(self, application_id: str, requests: "list[JobRequest]", untold: list[Entry]) -> bool:
         answers = jobs.renew(
             self._runtime.store,
             application_id,
-            [(request.id, request.held.job.lease_token) for request in requests],
+            [(request.id, request.held.job.lease_token) for request in requests]
+            + [(entry.job_id, entry.lease_token) for entry in untold],
             self._runtime.options.lease_ms,
         )
+        self._over.update(
+            entry for entry, answer in zip(untold, answers[len(requests) :], strict=True) if answer != "ok"
+        )
         suspicious = False
-        for request, answer in zip(requests, answers, strict=True):
+        for request, answer in zip(requests, answers, strict=False):
             if answer == "ok":
                 request.lost_since = None
             elif not request.held.gone and self._runtime.running.holds(request):
@@ -128,6 +146,8 @@ class LeaseThread:
 
     def _not_ours(self, request: "JobRequest", answer: str) -> bool:
         """Stop a body whose job was cancelled or has gone. True: not sure yet, look again."""
+        if request.is_followed(self._pool):
+            return False
         now = time.monotonic()
         if request.lost_since is None:
             request.lost_since = now
@@ -139,9 +159,10 @@ class LeaseThread:
                 outcome = jobs.get(self._runtime.store, request.held.application_id, request.id).state
             except Exception:
                 outcome = None
-        # Under the lock its end waits for us: the child we signal cannot have started the next job.
+        # Under the lock its end waits for us: the child we signal cannot have got the next job. Nor has it gone on by
+        # itself: the end of a job that is not ours any more claims nothing.
         with self._runtime.running.lock:
-            if self._runtime.running.holds(request):
+            if self._runtime.running.holds(request) and not request.is_followed(self._pool):
                 request.held.gone = "cancelled" if answer == "cancelled" else "lost"
                 request.held.outcome = outcome if outcome and outcome.ended else None
                 self._stop_body(request)
@@ -165,15 +186,12 @@ class LeaseThread:
 
     def _process_of(self, request: "JobRequest") -> Any:
         """The prefork child that runs the body."""
-        if not request.claimed_in_main or request.worker_pid is None:
-            return None
-        children = getattr(getattr(self._pool, "_pool", None), "_pool", ())
-        return next((child for child in children if child.pid == request.worker_pid), None)
+        return process_by(self._pool, request.worker_pid) if request.claimed_in_main else None
 
     def _kill_stubborn(self) -> bool:
         """SIGKILL for children that ignored SIGTERM. The pool removes ended children from its list, so a
         child still in it is the same process. True: some are left."""
-        children = getattr(getattr(self._pool, "_pool", None), "_pool", ())
+        children = processes(self._pool)
         for child, deadline in list(self._stubborn.items()):
             if child not in children:
                 del self._stubborn[child]

@@ -18,10 +18,13 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from mech_queue.celery.arguments import call_arguments
-from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, settle
+from mech_queue.celery.board import process_by
+from mech_queue.celery.endings import ENDED_ELSEWHERE, MAIN_PAUSES_S, error_json, error_of, settle
 from mech_queue.celery.held import REQUEST_KEY, HeldJob
+from mech_queue.celery.options import Options
 from mech_queue.celery.summary import ARGUMENTS, kwargs_summary
-from mech_queue.model.job import Report, State
+from mech_queue.model.errors import Refusal
+from mech_queue.model.job import ClaimedJob, Report, State
 from mech_queue.services import jobs
 
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ EVENT_OF_STATE: dict[State | None, str] = {
 
 class JobRequest(Request):
     """Built directly, not by Celery's ``create_request_cls``, whose class overrides these methods without
-    calling ours. ``claimed_in_main``: prefork; elsewhere the job is claimed by the thread that runs it."""
+    calling ours. ``claimed_in_main``: prefork; elsewhere the job is claimed by the thread that runs it.
+    ``series``: under prefork, the jobs that its process runs one after another (series.py)."""
 
     def __init__(self, runtime: "Runtime", wake: "WakeRequest", held: HeldJob, task: Any, runnable: int) -> None:
         job = held.job
@@ -53,30 +57,13 @@ class JobRequest(Request):
         job.data = b""
         self.runtime, self.wake, self.held, self.runnable = runtime, wake, held, runnable
         self.claimed_in_main = False
+        self.series: Any = None
         self.lost_since: float | None = None
         self._told = False
         self.claimed_at = time.monotonic()
-        headers = {
-            "lang": "py",
-            "task": job.task,
-            "id": job.id,
-            "root_id": job.id,
-            "parent_id": None,
-            "group": None,
-            # Stalls are no retries: a task that counts its retries counts reported failures.
-            "retries": job.failures,
-            "timelimit": [_hard_limit(task, job.timeout_ms), None],
-            "argsrepr": ARGUMENTS,
-            "kwargsrepr": kwargs_summary(held, runtime.options.show_metadata),
-            "origin": "mech-queue",
-            "ignore_result": True,  # the store keeps the result
-            REQUEST_KEY: held,
-        }
-        priority = min(max(job.priority, 0), HIGHEST_BROKER_PRIORITY)  # what a broker's message could carry
+        headers = job_headers(task, held, runtime.options)
         message = SimpleNamespace(
-            headers=headers,
-            delivery_info=wake.message.delivery_info,
-            properties={"correlation_id": job.id, "reply_to": None, "priority": priority},
+            headers=headers, delivery_info=wake.message.delivery_info, properties=job_properties(job)
         )
         super().__init__(
             message,
@@ -92,15 +79,6 @@ class JobRequest(Request):
         )
         # The wake-up is acknowledged at the claim: nothing is left for acks_late or reject_on_worker_lost.
         self.acknowledged = True
-
-    def start_in_child(self, pool: Any) -> bool:
-        """Hand the job to a process of the pool. False: the pool is closing."""
-
-        def apply_async(trace: Any, args: tuple[Any, ...], **options: Any) -> Any:
-            return pool.apply_async(_run_in_child, (trace, *args), **options)
-
-        self.claimed_in_main = True
-        return Request.execute_using_pool(self, SimpleNamespace(apply_async=apply_async)) is not None
 
     def received(self, consumer: Any) -> None:
         """Known to the worker, to its monitors, and from now on renewed."""
@@ -131,9 +109,9 @@ class JobRequest(Request):
     def close(self, report: Report) -> State | None:
         """Settle in the main process, unless the body's process has (where the two share the job)."""
         state = settle(self.runtime.store, self.held, report, MAIN_PAUSES_S)
-        if state is None and self.held.nonce:
+        if state is None and self.held.claims:
             # A process that died on its way from the store to us: the job has ended, and the claim may have another.
-            self.runtime.gate.lost(self.held.place, self.held.nonce)
+            self.runtime.gate.lost(self.held.place, self.held.job.lease_token)
         return state
 
     def give_back(self) -> State | None:
@@ -149,12 +127,24 @@ class JobRequest(Request):
 
         A pool that cannot stop a body raises NotImplementedError. A job that was revoked is cancelled all the same.
         """
+        if self.held.goes_on and not self.held.gone and not self._cancel():
+            return  # it has ended by itself: its process runs the next one, or will say so
+        if self.is_followed(pool):
+            return
         try:
             super().terminate(pool, signal)
         except NotImplementedError:
             if self.held.gone:
                 raise
             jobs.cancel(self.runtime.store, self.held.application_id, self.id)  # the lease thread tells the body
+
+    def is_followed(self, pool: Any) -> bool:
+        """Has its process ended it and begun with the next one? The message that says so may be on its way."""
+        if not (self.held.goes_on and self.worker_pid):
+            return False
+        process = process_by(pool, self.worker_pid)
+        entry = None if process is None else self.runtime.board.read(process.index)
+        return entry is not None and entry.job_id != self.id
 
     def cancel(self, pool: Any, signal: Any = None, **more: Any) -> None:
         """A cold shutdown. Where a pool cannot stop a body, its lease decides; solo would hear of it in the body."""
@@ -170,11 +160,15 @@ class JobRequest(Request):
         failed, returned, runtime_s = failed__retval__runtime
         if failed:
             return self.on_failure(returned, return_ok=True)
+        self.succeeded(runtime_s)
+        if self.claimed_in_main and self.runnable:
+            self.wake.serve_again(returned)
+
+    def succeeded(self, runtime_s: float) -> None:
+        """The body's process has reported its success."""
         self.forget()
         worker_state.task_ready(self, successful=True)
         self._tell("task-succeeded", runtime_s=runtime_s)
-        if self.claimed_in_main and self.runnable:
-            self.wake.serve_again(returned)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """``return_ok``: the body's own ending, already reported there. Else the body is gone."""
@@ -248,15 +242,22 @@ class JobRequest(Request):
         worker_state.task_ready(self)
         self._already_revoked = True
         if not (self.held.gone or self.held.settled):
-            self.held.settled, self.held.gone = True, "cancelled"
-            try:
-                jobs.cancel(self.runtime.store, self.held.application_id, self.id)
-            except Exception as error:
-                logger.warning("Job %s was revoked here but not cancelled in the store: %s", self.id, error)
+            self._cancel()
         self._tell("task-revoked")
         signals.task_revoked.send(
             sender=self.task, request=self._context, terminated=terminated, signum=signum, expired=expired
         )
+
+    def _cancel(self) -> bool:
+        """Cancel the job in the store. From then on its end claims nothing. False: it had ended before."""
+        try:
+            jobs.cancel(self.runtime.store, self.held.application_id, self.id)
+        except Exception as error:
+            logger.warning("Job %s was revoked here but not cancelled in the store: %s", self.id, error)
+            if isinstance(error, Refusal) and error.code in ENDED_ELSEWHERE:
+                return False
+        self.held.settled, self.held.gone = True, "cancelled"
+        return True
 
     def _announce_cancelled(self, emit_retry: bool = True) -> None:
         """A cold shutdown stops the body: a stall, so that another worker takes it at once."""
@@ -304,11 +305,31 @@ class JobRequest(Request):
             self.send_event(event, exception=_repr(exception), traceback=traceback)
 
 
-def _run_in_child(trace: Any, task: str, job_id: str, request: dict[str, Any], *rest: Any) -> tuple[Any, Any, Any]:
-    """Run the body as Celery does. Where that sends a repr of the result to the main process, which shows it to nobody,
-    goes what the job's end has claimed (a Claim or None)."""
-    failed, returned, runtime_s = trace(task, job_id, request, *rest)
-    return failed, returned if failed else request[REQUEST_KEY].following, runtime_s
+def job_headers(task: Any, held: HeldJob, options: Options) -> dict[str, Any]:
+    """What a message of Celery would say of the job."""
+    job = held.job
+    return {
+        "lang": "py",
+        "task": job.task,
+        "id": job.id,
+        "root_id": job.id,
+        "parent_id": None,
+        "group": None,
+        # Stalls are no retries: a task that counts its retries counts reported failures.
+        "retries": job.failures,
+        "timelimit": [_hard_limit(task, job.timeout_ms), None],
+        "argsrepr": ARGUMENTS,
+        "kwargsrepr": kwargs_summary(held, options.show_metadata),
+        "origin": "mech-queue",
+        "ignore_result": True,  # the store keeps the result
+        REQUEST_KEY: held,
+    }
+
+
+def job_properties(job: ClaimedJob) -> dict[str, Any]:
+    """The properties that go with ``job_headers``."""
+    priority = min(max(job.priority, 0), HIGHEST_BROKER_PRIORITY)  # what a broker's message could carry
+    return {"correlation_id": job.id, "reply_to": None, "priority": priority}
 
 
 def _repr(value: Any) -> str:

@@ -26,6 +26,10 @@ class RunningJobs:
             if self.holds(request):
                 del self._requests[request.id]
 
+    def find(self, job_id: str) -> JobRequest | None:
+        """The attempt of this job that runs here."""
+        return self._requests.get(job_id)
+
     def holds(self, request: JobRequest) -> bool:
         """Is this very attempt still running here?"""
         return self._requests.get(request.id) is request

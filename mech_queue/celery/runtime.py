@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 
+from mech_queue.celery.board import Board
 from mech_queue.celery.chain import Chain
 from mech_queue.celery.gate import Gate
 from mech_queue.celery.options import Options
@@ -40,6 +41,7 @@ class Runtime:
         self.running = RunningJobs()
         self.slots = SlotReleaser()
         self.chain = Chain(options.chain_ms)
+        self.board = Board()
         self.gate = Gate(lambda: self.store, options, self.refuse)
 
     @cached_property

@@ -17,7 +17,7 @@ from mech_queue.celery.held import HeldJob, Retry, held_by
 from mech_queue.celery.runtime import Runtime, runtime_of
 from mech_queue.celery.tasks import encode_result
 from mech_queue.model.errors import Refusal
-from mech_queue.model.job import Report, Reported
+from mech_queue.model.job import Claim, Report, Reported
 from mech_queue.services import jobs
 
 logger = get_logger("mech_queue")
@@ -112,7 +112,10 @@ def _finish(task: Any, held: HeldJob, report: Report) -> None:
 def _exchange(runtime: Runtime, held: HeldJob) -> Callable[[Report], Reported] | None:
     """How to report while the wake-up goes on (chain.py): together with the claim of its next job, since the way to the
     store is the dearest part of a short job. None: the report alone."""
-    if not held.claims_until or time.monotonic() >= max(held.claims_until, runtime.chain.ends_at):
+    if not held.claims:
+        return None
+    if not runtime.chain.goes_on():
+        held.following = Claim([])
         return None
 
     def send(report: Report) -> Reported:
@@ -123,7 +126,7 @@ def _exchange(runtime: Runtime, held: HeldJob) -> Callable[[Report], Reported] |
             queue=held.place.queue,
             lease_ms=runtime.options.lease_ms,
             worker_id=held.worker_id,
-            nonce=held.nonce,
+            nonce=held.job.lease_token,
         )
         if isinstance(reported, Refusal):
             raise reported

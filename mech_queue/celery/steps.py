@@ -157,6 +157,8 @@ class JobsStep(bootsteps.StartStopStep):
         wake_loop_at_free_slots(consumer.pool, consumer)
         keep_sent_jobs(consumer.pool, self._runtime.running)
         count_running_slots(consumer.pool, getattr(consumer.controller, "semaphore", None))
+        if consumer.pool.uses_semaphore:
+            consumer.hub.on_tick.add(self._open_board)
         self._give_back_discarded(consumer.pool)
         if self._leases is None or not self._leases.alive:
             self._leases = LeaseThread(self._runtime, consumer.pool, consumer.hostname, lambda: consumed(consumer))
@@ -167,12 +169,18 @@ class JobsStep(bootsteps.StartStopStep):
             quitting.handle_where_waiting_is_allowed(consumer.controller, self._runtime)
         self._consumers.start()
 
+    def _open_board(self) -> None:
+        """What ``control revoke`` names must not start: as long as there is something, the main process starts jobs."""
+        self._runtime.board.open = not worker_state.revoked
+
     def stop(self, consumer: Any) -> None:
         """The leases go on: running bodies are waited for. Not in a cold shutdown: those were stopped, and no signal
         tells of the worker's end."""
+        self._runtime.board.open = False
         if self._consumers is not None:
             self._consumers.stop()
         if worker_state.should_terminate not in (None, False):
+            _give_back_untold(self._runtime)
             _give_back(self._runtime, consumer.hostname)
 
     def _give_back_discarded(self, pool: Any) -> None:
@@ -194,6 +202,16 @@ def give_back_all(sender: Any = None, **_: Any) -> None:
     runtime = runtime_of(app)
     _give_back(runtime, sender.hostname)
     runtime.publisher.close()
+
+
+def _give_back_untold(runtime: Runtime) -> None:
+    """Prefork: what the processes ran by themselves when they were stopped, and told a main loop that turns no more."""
+    for entry in runtime.board.all():
+        if runtime.running.find(entry.job_id) is None:
+            try:
+                jobs.report(runtime.store, entry.application_id, Report(entry.job_id, "stall", entry.lease_token))
+            except Refusal:  # it had ended before, and this end may have claimed another
+                runtime.gate.lost(Place(entry.application_id, entry.queue), entry.lease_token)
 
 
 def _give_back(runtime: Runtime, worker_id: str) -> None:

@@ -22,10 +22,21 @@ from mech_queue.celery.held import HeldJob, Retry, held_by, json_bytes
 from mech_queue.celery.runtime import runtime_of
 from mech_queue.model.job import Report
 from mech_queue.services import jobs
+from mech_queue.store.wakeups import WAKE_TASK
 
 logger = get_logger("mech_queue")
 
 _ADAPTED = "_mech_queue_adapted"
+
+
+BUILT_IN = "celery."
+"""Celery's own tasks (``celery.map``, ``celery.chord`` …) run other tasks by name: nothing for submitters."""
+
+
+def task_of(app: Any, name: str) -> Any:
+    """The task that a job names; None when this app has none for jobs."""
+    task = app.tasks.get(name)
+    return None if task is None or task.name == WAKE_TASK or task.name.startswith(BUILT_IN) else task
 
 
 class ResultNotJson(TypeError):

@@ -17,11 +17,11 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, settle
-from mech_queue.celery.gate import new_nonce
 from mech_queue.celery.held import HeldJob, Place
 from mech_queue.celery.requests import JobRequest
+from mech_queue.celery.series import Series
+from mech_queue.celery.tasks import task_of
 from mech_queue.model.job import Claim, Report
-from mech_queue.store.wakeups import WAKE_TASK
 
 if TYPE_CHECKING:
     from mech_queue.celery.runtime import Runtime
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 logger = get_logger("mech_queue")
 
 UNKNOWN_TASK = "UNKNOWN_TASK"
-BUILT_IN = "celery."
-"""Celery's own tasks (``celery.map``, ``celery.chord`` …) run other tasks by name: nothing for submitters."""
 MISFITS_PER_WAKE_UP = 20
 """Jobs of unknown tasks that one wake-up puts aside before it leaves the rest to the next one: the main
 process must not spend seconds on a queue that is full of them."""
@@ -74,11 +72,9 @@ class WakeRequest(Request):
         return None
 
     def _build(self, claim: Claim) -> JobRequest | None:
-        held = HeldJob(self.place, claim.jobs[0], worker_id=self.hostname)
-        if claim.runnable and self.exchanges:
-            held.claims_until, held.nonce = self.runtime.chain.ends_at, new_nonce()
-        task = self.app.tasks.get(held.job.task)
-        if task is None or task.name == WAKE_TASK or task.name.startswith(BUILT_IN):
+        held = HeldJob.of(claim, self.place, self.hostname, self.exchanges)
+        task = task_of(self.app, held.job.task)
+        if task is None:
             self._put_aside(held)
             return None
         try:
@@ -142,7 +138,7 @@ class WakeRequest(Request):
             return False
         try:
             job.received(self.consumer)
-            if job.start_in_child(pool):
+            if Series(job).start(pool):
                 return True
             logger.warning("Job %s: the pool is closing; given back", job.id)
         except Exception:

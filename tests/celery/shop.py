@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 import mech_queue.celery
@@ -27,6 +27,19 @@ def note(*words: object) -> None:
     """Tell the test: one line of the file it reads."""
     with Path(os.environ["SHOP_NOTES"]).open("a") as notes:
         notes.write(" ".join(map(str, words)) + "\n")
+
+
+@app.task(name="hold_up")
+def hold_up(seconds: float) -> None:
+    """Its receipt keeps the worker's main loop busy for so long."""
+
+
+@signals.task_received.connect
+def hold_the_main_loop_up(request: Any = None, **_: Any) -> None:
+    """A receiver of the user's that takes long."""
+    if request.name == "hold_up":
+        note("held", request.id)
+        time.sleep(request.args[0])
 
 
 @app.task(name="late", acks_late=True)

@@ -1,0 +1,152 @@
+"""Prefork: the jobs that one process of the pool runs one after another.
+
+The end of a short job claims the next one (ADR 0010), and the process that ran it begins with that by itself: it tells
+the main process through the pool's own pipe and does not wait for it (ADR 0011). To the pool all of them are one call.
+"""
+
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from billiard.process import current_process
+from celery import current_app
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+
+from mech_queue.celery.arguments import call_arguments
+from mech_queue.celery.board import Entry
+from mech_queue.celery.endings import MAIN_PAUSES_S, settle
+from mech_queue.celery.held import REQUEST_KEY, HeldJob, Place
+from mech_queue.celery.requests import NO_CANVAS, JobRequest, job_headers, job_properties
+from mech_queue.celery.runtime import runtime_of
+from mech_queue.celery.tasks import task_of
+from mech_queue.model.job import Claim, Report
+
+if TYPE_CHECKING:
+    from mech_queue.celery.runtime import Runtime
+
+logger = get_logger("mech_queue")
+
+FOLLOWED = "mech_queue.followed"
+"""Kind of message in the pool's pipe: a job has succeeded, and its process runs what that end has claimed."""
+
+
+class Series:
+    """The main process's view. ``current``: the job that the process runs, as far as it has told."""
+
+    def __init__(self, first: JobRequest) -> None:
+        self.current = first
+
+    def start(self, pool: Any) -> bool:
+        """Hand the first job to a process of the pool. False: the pool is closing."""
+        first = self.current
+        self._take(first)
+        first.held.goes_on = _may_go_on(pool._pool, first)
+        _listen(pool._pool, first.runtime)
+
+        def apply_async(trace: Any, args: tuple[Any, ...], **options: Any) -> Any:
+            options["callback"] = lambda returned: self.current.on_success(returned)
+            options["error_callback"] = lambda exc_info: self.current.on_failure(exc_info)
+            return pool.apply_async(run_series, (trace, *args), **options)
+
+        return Request.execute_using_pool(first, SimpleNamespace(apply_async=apply_async)) is not None
+
+    def follow(self, claim: Claim, runtime_s: float, accepted_at: float) -> None:
+        """The current job has succeeded after ``runtime_s``, and since ``accepted_at`` (monotonic seconds) its process
+        has run the claimed one."""
+        ended = self.current
+        held = following_of(ended.held, claim)
+        job = self.current = JobRequest(ended.runtime, ended.wake, held, ended.app.tasks[held.job.task], claim.runnable)
+        self._take(job)
+        job._apply_result, job.worker_pid = ended._apply_result, ended.worker_pid
+        job.received(ended.wake.consumer)  # first of all: what follows waits for the broker, where there are monitors
+        ended.succeeded(runtime_s)
+        job.on_accepted(ended.worker_pid, accepted_at)
+
+    def _take(self, job: JobRequest) -> None:
+        job.claimed_in_main, job.series = True, self
+
+
+def _may_go_on(pool: Any, first: JobRequest) -> bool:
+    """May the process go on by itself after this job? Limits of the pool (time, memory, number) are for one call."""
+    limited = pool.timeout or pool.soft_timeout or pool._maxtasksperchild or pool._max_memory_per_child
+    return not (limited or _has_time_limit(first.task, first.held))
+
+
+def _has_time_limit(task: Any, held: HeldJob) -> bool:
+    return bool(task.time_limit or task.soft_time_limit or held.job.timeout_ms)
+
+
+def _listen(pool: Any, runtime: "Runtime") -> None:
+    def followed(ended_id: str, *told: Any) -> None:
+        try:
+            _followed(runtime, ended_id, *told)
+        except Exception:
+            logger.exception("What follows job %s is known to its process only", ended_id)
+
+    pool._result_handler.state_handlers.setdefault(FOLLOWED, followed)
+
+
+def _followed(runtime: "Runtime", ended_id: str, place: Place, claim: Claim, *times: float) -> None:
+    ended = runtime.running.find(ended_id)
+    if ended is not None:
+        ended.series.follow(claim, *times)
+    else:  # stopped here meanwhile, and with it the process
+        settle(runtime.store, HeldJob(place, claim.jobs[0]), Report(claim.jobs[0].id, "stall"), MAIN_PAUSES_S)
+
+
+def following_of(ended: HeldJob, claim: Claim) -> HeldJob:
+    """What the end of a job has claimed."""
+    held = HeldJob.of(claim, ended.place, ended.worker_id, ended.claims)
+    held.goes_on = ended.goes_on
+    return held
+
+
+# In the process of the pool.
+
+
+def run_series(trace: Any, task: str, job_id: str, request: dict[str, Any], *body: Any) -> tuple[Any, Any, Any]:
+    """Run bodies as Celery does. Where that sends a repr of the result to the main process, which shows it to nobody,
+    goes what the last end has claimed (a Claim or None)."""
+    held: HeldJob = request[REQUEST_KEY]
+    held.goes_on = held.goes_on and _on_the_board(held)
+    while True:
+        failed, returned, runtime_s = trace(task, job_id, request, *body)
+        if failed:
+            return failed, returned, runtime_s
+        claim = held.following
+        following = _following(request, claim) if held.goes_on and claim is not None and claim.jobs else None
+        if following is None:
+            return failed, claim, runtime_s
+        current_process().outq.put((FOLLOWED, (job_id, held.place, claim, runtime_s, time.monotonic())))
+        request, body = following
+        held, task, job_id = request[REQUEST_KEY], request["task"], request["id"]
+
+
+def _following(request: dict[str, Any], claim: Claim) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
+    """Request and body of the claimed job; None when the main process must start it."""
+    held = following_of(request[REQUEST_KEY], claim)
+    runtime = runtime_of(current_app._get_current_object())
+    task = task_of(runtime.app, held.job.task)
+    if task is None or _has_time_limit(task, held) or not runtime.board.open:
+        return None
+    try:
+        args, kwargs = call_arguments(task, held.job.data)
+    except Exception:  # the main process says what is wrong with it
+        return None
+    if not _on_the_board(held):
+        return None
+    properties = job_properties(held.job)
+    request = {
+        **request,
+        **job_headers(task, held, runtime.options),
+        "properties": properties,
+        "correlation_id": held.id,
+        "delivery_info": {**request["delivery_info"], "priority": properties["priority"]},
+    }
+    return request, ((args, kwargs, dict(NO_CANVAS)), None, None)
+
+
+def _on_the_board(held: HeldJob) -> bool:
+    board = runtime_of(current_app._get_current_object()).board
+    return board.write(current_process().index, Entry.of(held))

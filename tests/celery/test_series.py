@@ -1,0 +1,104 @@
+"""Prefork: a process goes on with what the end of its job claimed, and the main process hears of it later."""
+
+import os
+import signal
+
+import pytest
+from celery import Celery
+
+from mech_queue.services import jobs, maintenance
+from tests.celery.support import APPLICATION, Shop, Worker
+from tests.support import wait_until
+
+pytestmark = pytest.mark.usefixtures("broker_is_store")
+
+LONG_CHAIN = {"MECH_QUEUE_CHAIN_MS": "60000"}
+
+
+def test_a_job_that_the_main_process_has_not_heard_of_keeps_its_lease(shop: Shop) -> None:
+    # given a main loop that stands still for twice the lease, while its process goes on
+    first, holding, last = (shop.submit(*job) for job in (("sleep", [0]), ("hold_up", [6]), ("sleep", [4])))
+    shop.worker("prefork", 1, **LONG_CHAIN)
+    shop.noted("held", holding)
+    shop.noted("start", last, deadline_s=3)
+
+    # then neither is its lease lost, nor is it stopped for the job before, whose end nobody has told either
+    assert shop.all_ended([first, holding, last]) == {"completed": 3}
+    assert [shop.job(job).stalls for job in (first, holding, last)] == [0, 0, 0]
+    assert len(shop.notes("start")) == 2, "a body ran twice"
+
+
+def test_it_is_cancelled_like_any_other(shop: Shop) -> None:
+    _, second = _begun_by_its_process(shop, [30])
+
+    jobs.cancel(shop.store, APPLICATION, second)
+
+    assert shop.run("add", [1]).state == "completed", "its process is free again"
+    assert shop.job(second).state == "cancelled"
+    assert not [note for note in shop.notes("end") if second in note]
+
+
+def test_it_is_revoked_like_any_other(shop: Shop) -> None:
+    _, second = _begun_by_its_process(shop, [30])
+
+    with Celery("revoker", broker=shop.broker_url, set_as_current=False) as app:
+        app.control.revoke(second, terminate=True)
+
+    assert shop.until(second).state == "cancelled"
+    assert shop.run("add", [1]).state == "completed"
+
+
+def test_its_process_may_be_killed(shop: Shop) -> None:
+    worker, second = _begun_by_its_process(shop, [1], MECH_QUEUE_LEASE_SECONDS="60")
+
+    os.kill(worker.children()[0], signal.SIGKILL)
+
+    ended = shop.until(second)
+    assert (ended.state, ended.stalls, ended.attempt) == ("completed", 1, 2)
+
+
+def test_processes_killed_among_short_jobs_leave_none_to_its_lease(shop: Shop) -> None:
+    worker = shop.worker("prefork", 2, MECH_QUEUE_LEASE_SECONDS="300", **LONG_CHAIN)
+    jobs_ = shop.submit_many(400, "noop")
+    for share in (50, 100, 150, 200):
+        wait_until(lambda share=share: _completed(shop) > share)  # type: ignore[misc]
+        for child in worker.children():
+            os.kill(child, signal.SIGKILL)
+        wait_until(lambda: len(worker.children()) == 2)
+
+    assert shop.all_ended(jobs_) == {"completed": 400}
+
+
+def test_what_is_revoked_meanwhile_never_starts(shop: Shop) -> None:
+    first, second, third = [shop.submit("sleep", [seconds]) for seconds in (2, 0, 0)]
+    worker = shop.worker("prefork", 1, **LONG_CHAIN)
+    shop.noted("start", first)
+
+    with Celery("revoker", broker=shop.broker_url, set_as_current=False) as app:
+        app.control.revoke(second)
+        wait_until(lambda: second in str(app.control.inspect([worker.name], timeout=1).revoked()))
+        assert not shop.notes("end")
+
+    assert shop.all_ended([first, second, third]) == {"completed": 2, "cancelled": 1}
+    assert not [note for note in shop.notes("start") if second in note]
+
+
+def test_time_limits_are_those_of_each_job(shop: Shop) -> None:
+    free, limited = shop.submit("sleep", [0]), shop.submit("sleep", [20], timeout_ms=700)
+    shop.worker("prefork", 1, **LONG_CHAIN)
+    assert shop.until(free).state == "completed"
+    ended = shop.until(limited)
+    assert (ended.state, ended.error_code) == ("failed", "TIMEOUT")
+
+
+def _begun_by_its_process(shop: Shop, data: object, **environment: str) -> tuple[Worker, str]:
+    """A running job that the end of the one before it has claimed."""
+    first, second = shop.submit("sleep", [0]), shop.submit("sleep", data)
+    worker = shop.worker("prefork", 1, **LONG_CHAIN, **environment)
+    shop.noted("start", second)
+    assert shop.job(first).state == "completed"
+    return worker, second
+
+
+def _completed(shop: Shop) -> int:
+    return int(maintenance.counts(shop.store).get("completed", 0))
