@@ -41,7 +41,8 @@ class Series:
         """Hand the first job to a process of the pool. False: the pool is closing."""
         first = self.current
         self._take(first)
-        first.held.goes_on = _may_go_on(pool._pool, first)
+        if _may_go_on(pool._pool, first):
+            first.held.goes_on, first.held.claims = True, first.runnable > 0
         _listen(pool._pool, first.runtime)
 
         def apply_async(trace: Any, args: tuple[Any, ...], **options: Any) -> Any:

@@ -17,6 +17,7 @@ from mech_queue.celery.endings import error_json
 from mech_queue.celery.flush import count_running_slots, ids_in_pool, keep_sent_jobs
 from mech_queue.celery.held import WAKE_UP_PREFIX, Place
 from mech_queue.celery.leases import LeaseThread
+from mech_queue.celery.monitors import keep_events
 from mech_queue.celery.runtime import Runtime, installed, runtime_of
 from mech_queue.celery.slots import wake_loop_at_free_slots
 from mech_queue.celery.tasks import adapt
@@ -154,6 +155,7 @@ class JobsStep(bootsteps.StartStopStep):
         """Also called after a reconnect."""
         for task in consumer.app.tasks.values():
             adapt(task)  # tasks that were registered meanwhile
+        keep_events(consumer.event_dispatcher)
         wake_loop_at_free_slots(consumer.pool, consumer)
         keep_sent_jobs(consumer.pool, self._runtime.running)
         count_running_slots(consumer.pool, getattr(consumer.controller, "semaphore", None))

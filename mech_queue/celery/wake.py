@@ -35,7 +35,7 @@ process must not spend seconds on a queue that is full of them."""
 
 
 class WakeRequest(Request):
-    """See the module. ``exchanges``: the end of a job may claim the next one in the same step.
+    """See the module. ``exchanges``: the end of any job may claim the next one in the same step.
     ``received_at``: monotonic seconds. ``_following``: what the end of the last job claimed."""
 
     def __init__(
