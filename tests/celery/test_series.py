@@ -3,14 +3,11 @@
 import os
 import signal
 
-import pytest
 from celery import Celery
 
 from mech_queue.services import jobs, maintenance
 from tests.celery.support import APPLICATION, Shop, Worker
 from tests.support import wait_until
-
-pytestmark = pytest.mark.usefixtures("broker_is_store")
 
 LONG_CHAIN = {"MECH_QUEUE_CHAIN_MS": "60000"}
 
