@@ -29,7 +29,7 @@ def take_no_more(worker: Any, runtime: "Runtime") -> None:
     wait = worker.wait_for_soft_shutdown
 
     def take_no_more_and_wait() -> None:
-        runtime.quitting = True
+        runtime.quitting, runtime.board.open = True, False
         wait()
 
     worker.wait_for_soft_shutdown = take_no_more_and_wait

@@ -60,6 +60,9 @@ class Series:
         job = self.current = JobRequest(ended.runtime, ended.wake, held, ended.app.tasks[held.job.task], claim.runnable)
         self._take(job)
         job._apply_result, job.worker_pid = ended._apply_result, ended.worker_pid
+        job.time_start = time.time() - (
+            time.monotonic() - accepted_at
+        )  # as on_accepted does, which may come much later
         job.received(ended.wake.consumer)  # first of all: what follows waits for the broker, where there are monitors
         ended.succeeded(runtime_s)
         job.on_accepted(ended.worker_pid, accepted_at)
@@ -129,7 +132,7 @@ def _following(request: dict[str, Any], claim: Claim) -> tuple[dict[str, Any], t
     held = following_of(request[REQUEST_KEY], claim)
     runtime = runtime_of(current_app._get_current_object())
     task = task_of(runtime.app, held.job.task)
-    if task is None or _has_time_limit(task, held) or not runtime.board.open:
+    if task is None or _has_time_limit(task, held):
         return None
     try:
         args, kwargs = call_arguments(task, held.job.data)

@@ -173,7 +173,7 @@ class JobsStep(bootsteps.StartStopStep):
 
     def _open_board(self) -> None:
         """What ``control revoke`` names must not start: as long as there is something, the main process starts jobs."""
-        self._runtime.board.open = not worker_state.revoked
+        self._runtime.board.open = not (worker_state.revoked or self._runtime.quitting)
 
     def stop(self, consumer: Any) -> None:
         """The leases go on: running bodies are waited for. Not in a cold shutdown: those were stopped, and no signal

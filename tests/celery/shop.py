@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 import mech_queue.celery
@@ -30,8 +30,10 @@ def note(*words: object) -> None:
 
 
 @app.task(name="hold_up")
-def hold_up(seconds: float) -> None:
-    """Its receipt keeps the worker's main loop busy for so long."""
+def hold_up(_seconds: float, runs_s: float = 0) -> None:
+    """Its receipt keeps the worker's main loop busy for so many seconds."""
+    note("start", current_task.request.id)
+    time.sleep(runs_s)
 
 
 @signals.task_received.connect

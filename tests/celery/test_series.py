@@ -12,16 +12,26 @@ from tests.support import wait_until
 LONG_CHAIN = {"MECH_QUEUE_CHAIN_MS": "60000"}
 
 
+SHORT_LEASE = {"MECH_QUEUE_LEASE_SECONDS": "1.5", "MECH_QUEUE_RENEW_SECONDS": "0.2"}
+
+
 def test_a_job_that_the_main_process_has_not_heard_of_keeps_its_lease(shop: Shop) -> None:
     # given a main loop that stands still for twice the lease, while its process goes on
-    first, holding, last = (shop.submit(*job) for job in (("sleep", [0]), ("hold_up", [6]), ("sleep", [4])))
-    shop.worker("prefork", 1, **LONG_CHAIN)
+    first, holding, last = (shop.submit(*job) for job in (("sleep", [0]), ("hold_up", [4]), ("sleep", [3])))
+    shop.worker("prefork", 1, **SHORT_LEASE, **LONG_CHAIN)
     shop.noted("held", holding)
     shop.noted("start", last, deadline_s=3)
 
     # then neither is its lease lost, nor is it stopped for the job before, whose end nobody has told either
     assert shop.all_ended([first, holding, last]) == {"completed": 3}
     assert [shop.job(job).stalls for job in (first, holding, last)] == [0, 0, 0]
+    assert len(shop.notes("start")) == 3, "a body ran twice"
+
+
+def test_a_job_whose_receipt_takes_longer_than_the_lease_keeps_it(shop: Shop) -> None:
+    first, holding = shop.submit("sleep", [0]), shop.submit("hold_up", [4, 3])
+    shop.worker("prefork", 1, **SHORT_LEASE, **LONG_CHAIN)
+    assert shop.all_ended([first, holding]) == {"completed": 2}
     assert len(shop.notes("start")) == 2, "a body ran twice"
 
 
@@ -64,6 +74,18 @@ def test_processes_killed_among_short_jobs_leave_none_to_its_lease(shop: Shop) -
         wait_until(lambda: len(worker.children()) == 2)
 
     assert shop.all_ended(jobs_) == {"completed": 400}
+
+
+def test_in_a_soft_shutdown_no_process_goes_on(shop: Shop) -> None:
+    first, second = shop.submit("sleep", [1.5]), shop.submit("sleep", [0])
+    worker = shop.worker("prefork", 1, SHOP_SOFT_SHUTDOWN_S="5", **LONG_CHAIN)
+    shop.noted("start", first)
+
+    worker.stop(signal.SIGQUIT)
+
+    assert shop.job(first).state == "completed"
+    assert (shop.job(second).state, shop.job(second).attempt) == ("waiting", 0)
+    assert len(shop.notes("start")) == 1
 
 
 def test_what_is_revoked_meanwhile_never_starts(shop: Shop) -> None:
