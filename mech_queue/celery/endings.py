@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from celery.utils.log import get_logger
 
-from mech_queue.celery.held import HeldJob, json_bytes
+from mech_queue.celery.held import HeldJob, Place, json_bytes
 from mech_queue.model.errors import Code, Refusal
-from mech_queue.model.job import Report, Reported, State
+from mech_queue.model.job import Claim, Report, Reported, State
 from mech_queue.services import jobs
 
 if TYPE_CHECKING:
@@ -90,3 +90,9 @@ def settle(
             time.sleep(pause)
     logger.error("Job %s: its %s was not reported; its lease will run out.", held.id, report.kind)
     return None
+
+
+def give_back(store: "Store", place: Place, claim: Claim) -> None:
+    """What was claimed is not started after all."""
+    for job in claim.jobs:
+        settle(store, HeldJob(place, job), Report(job.id, "release"), MAIN_PAUSES_S)

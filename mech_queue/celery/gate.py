@@ -123,7 +123,9 @@ class Gate:
         Called by the lease thread. Returns how many jobs were given back.
         """
         released = 0
-        for place, nonce in self._take_lost(time.monotonic() - older_than_s):
+        lost = self._take_lost(time.monotonic() - older_than_s)
+        while lost:
+            place, nonce = lost.pop()
             try:
                 claim = self._ask(place, worker_id, nonce)
                 for job in claim.jobs:
@@ -132,6 +134,8 @@ class Gate:
             except Exception as error:
                 self._failed(place, nonce, error)
                 break
+        for place, nonce in lost:
+            self.lost(place, nonce)
         return released
 
     def _take_lost(self, before: float) -> list[tuple[Place, str]]:

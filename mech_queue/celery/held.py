@@ -52,7 +52,7 @@ class HeldJob:
     ``result``: JSON text of the return value, set when the body returns. ``gone``: why somebody else
     ended the job (``cancelled`` or ``lost``), set by the lease thread. ``worker_id``: the worker that claimed it.
     ``claims``: its end may claim the next job for the same wake-up. ``following``: what it got, None: it did not ask.
-    ``goes_on``: the pool's process may begin with that by itself.
+    ``in_series``: the pool's process may begin with that by itself.
     ``asked_at``: when the body last asked whether it was cancelled.
     """
 
@@ -66,7 +66,7 @@ class HeldJob:
     worker_id: str = ""
     claims: bool = False
     following: Claim | None = None
-    goes_on: bool = False
+    in_series: bool = False
     asked_at: float = 0.0
 
     @classmethod

@@ -5,6 +5,7 @@ so that a long job is not lost while the worker waits for it. It renews what run
 cancelled or lost, and gives back what a lost claim answer may have taken.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ from celery.utils.log import get_logger
 from mech_queue.celery.board import Entry, process_by, processes
 from mech_queue.celery.held import Place
 from mech_queue.model.errors import Refusal, StoreStopped
+from mech_queue.model.job import State
 from mech_queue.services import jobs, workers
 
 if TYPE_CHECKING:
@@ -45,8 +47,7 @@ class LeaseThread:
         self._worker_id = worker_id
         self._places = places
         self._shown = -SHOW_S
-        self._stubborn: dict[Any, float] = {}
-        self._over: set[Entry] = set()
+        self._stubborn: dict[Any, tuple[float, JobRequest]] = {}
         self._thread = threading.Thread(target=self._run, daemon=True, name="mech-queue-leases")
 
     def start(self) -> None:
@@ -101,7 +102,9 @@ class LeaseThread:
         suspicious, trouble = False, None
         for application_id in {*by_application, *untold}:
             try:
-                suspicious |= self._renew_of(application_id, by_application[application_id], untold[application_id])
+                suspicious |= self._renew_of(
+                    application_id, by_application[application_id], untold.get(application_id, [])
+                )
             except Refusal as refusal:  # a node of a cluster: the applications on others must be renewed
                 trouble = refusal
         if trouble is not None:
@@ -111,11 +114,9 @@ class LeaseThread:
     def _untold(self) -> dict[str, list[Entry]]:
         """By application: what processes of the pool run by themselves and the main loop has not heard of. That may
         stand still for longer than a lease, for its broker or in a receiver of the user's."""
-        entries = self._runtime.board.all()
-        self._over.intersection_update(entries)
         by_application: dict[str, list[Entry]] = defaultdict(list)
-        for entry in entries:
-            if entry not in self._over and self._runtime.running.find(entry.job_id) is None:
+        for entry in self._runtime.board.running(self._pool):
+            if not self._runtime.running.knows(entry.job_id, entry.lease_token):
                 by_application[entry.application_id].append(entry)
         return by_application
 
@@ -126,9 +127,6 @@ class LeaseThread:
             [(request.id, request.held.job.lease_token) for request in requests]
             + [(entry.job_id, entry.lease_token) for entry in untold],
             self._runtime.options.lease_ms,
-        )
-        self._over.update(
-            entry for entry, answer in zip(untold, answers[len(requests) :], strict=True) if answer != "ok"
         )
         suspicious = False
         for request, answer in zip(requests, answers, strict=False):
@@ -141,8 +139,10 @@ class LeaseThread:
     def _abandoned(self, request: "JobRequest") -> bool:
         """Handed to the pool a whole lease ago and never accepted: the pool has dropped it (a broker
         reconnect, a child that ended between two jobs). We would renew it for ever."""
-        waited = time.monotonic() - request.claimed_at
-        return request.claimed_in_main and request.time_start is None and waited > self._runtime.options.lease_seconds
+        if not request.claimed_in_main or request.time_start is not None:
+            return False
+        # As long as the main loop stands still it cannot have heard of the acceptance.
+        return self._runtime.turned_at - request.claimed_at > self._runtime.options.lease_seconds
 
     def _not_ours(self, request: "JobRequest", answer: str) -> bool:
         """Stop a body whose job was cancelled or has gone. True: not sure yet, look again."""
@@ -155,10 +155,11 @@ class LeaseThread:
             return True
         outcome = None
         if answer == "lost":
-            try:
-                outcome = jobs.get(self._runtime.store, request.held.application_id, request.id).state
-            except Exception:
-                outcome = None
+            with contextlib.suppress(Exception):
+                found = jobs.get(self._runtime.store, request.held.application_id, request.id)
+                outcome = found.state
+                if outcome is State.COMPLETED and found.attempt == request.held.job.attempt:
+                    return False  # its own body has; the answer was lost, or we hear of it in a moment
         # Under the lock its end waits for us: the child we signal cannot have got the next job. Nor has it gone on by
         # itself: the end of a job that is not ours any more claims nothing.
         with self._runtime.running.lock:
@@ -182,7 +183,7 @@ class LeaseThread:
             logger.exception("Job %s could not be stopped", request.id)
         else:
             if process is not None:
-                self._stubborn[process] = time.monotonic() + self._runtime.options.kill_after_seconds
+                self._stubborn[process] = (time.monotonic() + self._runtime.options.kill_after_seconds, request)
 
     def _process_of(self, request: "JobRequest") -> Any:
         """The prefork child that runs the body."""
@@ -192,8 +193,8 @@ class LeaseThread:
         """SIGKILL for children that ignored SIGTERM. The pool removes ended children from its list, so a
         child still in it is the same process. True: some are left."""
         children = processes(self._pool)
-        for child, deadline in list(self._stubborn.items()):
-            if child not in children:
+        for child, (deadline, request) in list(self._stubborn.items()):
+            if child not in children or not request.is_in_pool():  # gone, or at another job
                 del self._stubborn[child]
             elif time.monotonic() > deadline:
                 logger.warning("Process %s ignored SIGTERM: killed", child.pid)

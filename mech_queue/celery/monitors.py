@@ -8,7 +8,7 @@ import celery
 def keep_events(dispatcher: Any) -> None:
     """Celery 5.6 publishes its buffer of events and then empties it, with what other threads have added meanwhile.
     5.7 takes out only what it has published; so does this."""
-    if celery.VERSION >= (5, 7):
+    if dispatcher is None or celery.VERSION >= (5, 7):
         return
     flush = dispatcher.flush
 
@@ -18,7 +18,8 @@ def keep_events(dispatcher: Any) -> None:
             with dispatcher.mutex:
                 for group, events in list(dispatcher._group_buffer.items()):
                     batch = list(events)
-                    dispatcher._publish(batch, dispatcher.producer, f"{group}.multi")
-                    del events[: len(batch)]
+                    if batch:
+                        dispatcher._publish(batch, dispatcher.producer, f"{group}.multi")
+                        del events[: len(batch)]
 
     dispatcher.flush = flush_what_is_there

@@ -127,7 +127,7 @@ class JobRequest(Request):
 
         A pool that cannot stop a body raises NotImplementedError. A job that was revoked is cancelled all the same.
         """
-        if self.held.goes_on and not self.held.gone and not self._cancel():
+        if self.held.in_series and not self.held.gone and not self._cancel():
             return  # it has ended by itself: its process runs the next one, or will say so
         if self.is_followed(pool):
             return
@@ -140,11 +140,14 @@ class JobRequest(Request):
 
     def is_followed(self, pool: Any) -> bool:
         """Has its process ended it and begun with the next one? The message that says so may be on its way."""
-        if not (self.held.goes_on and self.worker_pid):
-            return False
-        process = process_by(pool, self.worker_pid)
-        entry = None if process is None else self.runtime.board.read(process.index)
-        return entry is not None and entry.job_id != self.id
+        process = process_by(pool, self.worker_pid) if self.held.in_series else None
+        entry = None if process is None else self.runtime.board.of(process)
+        return entry is not None and entry.lease_token != self.held.job.lease_token
+
+    def is_in_pool(self) -> bool:
+        """Prefork: has the pool's call not come to its end yet?"""
+        result = self._apply_result() if self._apply_result else None
+        return result is not None and not result.ready()
 
     def cancel(self, pool: Any, signal: Any = None, **more: Any) -> None:
         """A cold shutdown. Where a pool cannot stop a body, its lease decides; solo would hear of it in the body."""

@@ -30,6 +30,11 @@ class RunningJobs:
         """The attempt of this job that runs here."""
         return self._requests.get(job_id)
 
+    def knows(self, job_id: str, lease_token: str) -> bool:
+        """Does this attempt run here?"""
+        request = self._requests.get(job_id)
+        return request is not None and request.held.job.lease_token == lease_token
+
     def holds(self, request: JobRequest) -> bool:
         """Is this very attempt still running here?"""
         return self._requests.get(request.id) is request

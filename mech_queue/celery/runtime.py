@@ -27,8 +27,8 @@ class Runtime:
     """One per Celery app and process; a forked pool process inherits it (the store reconnects by itself).
 
     ``refused``: the store's sentence when it serves this library version no longer. ``quitting``: a soft or cold
-    shutdown has begun. ``publisher``, there as soon as the store is open: sends wake-ups where another broker than
-    the store carries them.
+    shutdown has begun. ``turned_at``: when the main loop of prefork turned last, in monotonic seconds. ``publisher``,
+    there as soon as the store is open: sends wake-ups where another broker than the store carries them.
     """
 
     publisher: Publisher
@@ -38,6 +38,7 @@ class Runtime:
         self.options = options
         self.refused: str | None = None
         self.quitting = False
+        self.turned_at = 0.0
         self.running = RunningJobs()
         self.slots = SlotReleaser()
         self.chain = Chain(options.chain_ms)

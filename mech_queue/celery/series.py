@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from billiard.process import current_process
 from celery import current_app
 from celery.utils.log import get_logger
+from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from mech_queue.celery.arguments import call_arguments
 from mech_queue.celery.board import Entry
-from mech_queue.celery.endings import MAIN_PAUSES_S, settle
+from mech_queue.celery.endings import MAIN_PAUSES_S, give_back, settle
 from mech_queue.celery.held import REQUEST_KEY, HeldJob, Place
 from mech_queue.celery.requests import NO_CANVAS, JobRequest, job_headers, job_properties
 from mech_queue.celery.runtime import runtime_of
 from mech_queue.celery.tasks import task_of
 from mech_queue.model.job import Claim, Report
+from mech_queue.services import jobs
 
 if TYPE_CHECKING:
     from mech_queue.celery.runtime import Runtime
@@ -41,13 +43,13 @@ class Series:
         """Hand the first job to a process of the pool. False: the pool is closing."""
         first = self.current
         self._take(first)
-        if _may_go_on(pool._pool, first):
-            first.held.goes_on, first.held.claims = True, first.runnable > 0
+        if first.runtime.board.open and _may_go_on(pool._pool, first):
+            first.held.in_series, first.held.claims = True, first.runnable > 0
         _listen(pool._pool, first.runtime)
 
         def apply_async(trace: Any, args: tuple[Any, ...], **options: Any) -> Any:
             options["callback"] = lambda returned: self.current.on_success(returned)
-            options["error_callback"] = lambda exc_info: self.current.on_failure(exc_info)
+            options["error_callback"] = self._fail
             return pool.apply_async(run_series, (trace, *args), **options)
 
         return Request.execute_using_pool(first, SimpleNamespace(apply_async=apply_async)) is not None
@@ -60,12 +62,23 @@ class Series:
         job = self.current = JobRequest(ended.runtime, ended.wake, held, ended.app.tasks[held.job.task], claim.runnable)
         self._take(job)
         job._apply_result, job.worker_pid = ended._apply_result, ended.worker_pid
-        job.time_start = time.time() - (
-            time.monotonic() - accepted_at
-        )  # as on_accepted does, which may come much later
-        job.received(ended.wake.consumer)  # first of all: what follows waits for the broker, where there are monitors
-        ended.succeeded(runtime_s)
+        # as on_accepted does, which may come much later
+        job.time_start = time.time() - (time.monotonic() - accepted_at)
+        try:
+            job.received(ended.wake.consumer)  # first of all: the rest waits for the broker, where there are monitors
+        finally:
+            ended.succeeded(runtime_s)
         job.on_accepted(ended.worker_pid, accepted_at)
+        if job.id in worker_state.revoked:  # in this very moment, or the process would have asked us
+            job.terminate(ended.wake.consumer.pool)
+
+    def _fail(self, exc_info: Any) -> None:
+        """The body or its process broke off. Where two die at once, the pool drops what the second process has told."""
+        current = self.current
+        token = current.held.job.lease_token
+        entries = [entry for entry in current.runtime.board.all() if entry.pid == current.worker_pid]
+        give_back_untold(current.runtime, [entry for entry in entries if entry.lease_token != token])
+        current.on_failure(exc_info)
 
     def _take(self, job: JobRequest) -> None:
         job.claimed_in_main, job.series = True, self
@@ -99,10 +112,24 @@ def _followed(runtime: "Runtime", ended_id: str, place: Place, claim: Claim, *ti
         settle(runtime.store, HeldJob(place, claim.jobs[0]), Report(claim.jobs[0].id, "stall"), MAIN_PAUSES_S)
 
 
+def give_back_untold(runtime: "Runtime", entries: list[Entry]) -> None:
+    """What stopped processes had, as far as the main process has not heard of it."""
+    for entry in entries:
+        if runtime.running.knows(entry.job_id, entry.lease_token):
+            continue
+        report = Report(entry.job_id, "stall" if entry.begun else "release", entry.lease_token)
+        try:
+            jobs.report(runtime.store, entry.application_id, report)
+        except Exception as error:
+            logger.info("Job %s was not given back: %s", entry.job_id, error)
+            if entry.begun:  # it may have ended before, and this end have claimed another
+                runtime.gate.lost(Place(entry.application_id, entry.queue), entry.lease_token)
+
+
 def following_of(ended: HeldJob, claim: Claim) -> HeldJob:
     """What the end of a job has claimed."""
     held = HeldJob.of(claim, ended.place, ended.worker_id, ended.claims)
-    held.goes_on = ended.goes_on
+    held.in_series = ended.in_series
     return held
 
 
@@ -112,25 +139,31 @@ def following_of(ended: HeldJob, claim: Claim) -> HeldJob:
 def run_series(trace: Any, task: str, job_id: str, request: dict[str, Any], *body: Any) -> tuple[Any, Any, Any]:
     """Run bodies as Celery does. Where that sends a repr of the result to the main process, which shows it to nobody,
     goes what the last end has claimed (a Claim or None)."""
+    runtime, number = runtime_of(current_app._get_current_object()), current_process().index
     held: HeldJob = request[REQUEST_KEY]
-    held.goes_on = held.goes_on and _on_the_board(held)
+    held.in_series = held.in_series and runtime.board.write(number, Entry.of(held, begun=True))
     while True:
         failed, returned, runtime_s = trace(task, job_id, request, *body)
-        if failed:
-            return failed, returned, runtime_s
         claim = held.following
-        following = _following(request, claim) if held.goes_on and claim is not None and claim.jobs else None
+        if failed and claim is not None:  # Celery broke off between the report and its return
+            give_back(runtime.store, held.place, claim)
+        following = None
+        if not failed and held.in_series and claim is not None and claim.jobs:
+            following = _following(runtime, number, request, claim)
         if following is None:
-            return failed, claim, runtime_s
+            _over(runtime, number, held, None if failed else claim)
+            return failed, returned if failed else claim, runtime_s
         current_process().outq.put((FOLLOWED, (job_id, held.place, claim, runtime_s, time.monotonic())))
         request, body = following
         held, task, job_id = request[REQUEST_KEY], request["task"], request["id"]
+        held.job.data = b""  # it has become arguments
 
 
-def _following(request: dict[str, Any], claim: Claim) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
+def _following(
+    runtime: "Runtime", number: int, request: dict[str, Any], claim: Claim
+) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
     """Request and body of the claimed job; None when the main process must start it."""
     held = following_of(request[REQUEST_KEY], claim)
-    runtime = runtime_of(current_app._get_current_object())
     task = task_of(runtime.app, held.job.task)
     if task is None or _has_time_limit(task, held):
         return None
@@ -138,7 +171,7 @@ def _following(request: dict[str, Any], claim: Claim) -> tuple[dict[str, Any], t
         args, kwargs = call_arguments(task, held.job.data)
     except Exception:  # the main process says what is wrong with it
         return None
-    if not _on_the_board(held):
+    if not runtime.board.write(number, Entry.of(held, begun=True)):
         return None
     properties = job_properties(held.job)
     request = {
@@ -151,6 +184,9 @@ def _following(request: dict[str, Any], claim: Claim) -> tuple[dict[str, Any], t
     return request, ((args, kwargs, dict(NO_CANVAS)), None, None)
 
 
-def _on_the_board(held: HeldJob) -> bool:
-    board = runtime_of(current_app._get_current_object()).board
-    return board.write(current_process().index, Entry.of(held))
+def _over(runtime: "Runtime", number: int, ended: HeldJob, claim: Claim | None) -> None:
+    """The series is over; the main process starts what was claimed, or gives it back in a cold shutdown."""
+    if claim is not None and claim.jobs:
+        runtime.board.write(number, Entry.of(following_of(ended, claim), begun=False))
+    else:
+        runtime.board.clear(number)

@@ -112,7 +112,7 @@ def _finish(task: Any, held: HeldJob, report: Report) -> None:
 def _exchange(runtime: Runtime, held: HeldJob) -> Callable[[Report], Reported] | None:
     """How to report while the wake-up goes on (chain.py): together with the claim of its next job, since the way to the
     store is the dearest part of a short job. None: the report alone."""
-    if not held.claims or (held.goes_on and not runtime.board.open):
+    if not held.claims or (held.in_series and not runtime.board.open):
         return None
     if not runtime.chain.goes_on():
         held.following = Claim([])

@@ -1,6 +1,7 @@
 """Boot steps and worker signals: what happens at the start, after a reconnect, and at the end."""
 
 import sys
+import time
 from typing import Any
 
 from celery import bootsteps, signals
@@ -19,6 +20,7 @@ from mech_queue.celery.held import WAKE_UP_PREFIX, Place
 from mech_queue.celery.leases import LeaseThread
 from mech_queue.celery.monitors import keep_events
 from mech_queue.celery.runtime import Runtime, installed, runtime_of
+from mech_queue.celery.series import give_back_untold
 from mech_queue.celery.slots import wake_loop_at_free_slots
 from mech_queue.celery.tasks import adapt
 from mech_queue.model.errors import Code, Refusal, StoreStopped
@@ -159,8 +161,8 @@ class JobsStep(bootsteps.StartStopStep):
         wake_loop_at_free_slots(consumer.pool, consumer)
         keep_sent_jobs(consumer.pool, self._runtime.running)
         count_running_slots(consumer.pool, getattr(consumer.controller, "semaphore", None))
-        if consumer.pool.uses_semaphore:
-            consumer.hub.on_tick.add(self._open_board)
+        if consumer.pool.uses_semaphore and consumer.hub is not None:
+            consumer.hub.on_tick.add(self._turn)
         self._give_back_discarded(consumer.pool)
         if self._leases is None or not self._leases.alive:
             self._leases = LeaseThread(self._runtime, consumer.pool, consumer.hostname, lambda: consumed(consumer))
@@ -171,8 +173,11 @@ class JobsStep(bootsteps.StartStopStep):
             quitting.handle_where_waiting_is_allowed(consumer.controller, self._runtime)
         self._consumers.start()
 
-    def _open_board(self) -> None:
+    def _turn(self) -> None:
         """What ``control revoke`` names must not start: as long as there is something, the main process starts jobs."""
+        self._runtime.turned_at = time.monotonic()
+        if worker_state.revoked:
+            worker_state.revoked.purge()  # Celery does it when something is added
         self._runtime.board.open = not (worker_state.revoked or self._runtime.quitting)
 
     def stop(self, consumer: Any) -> None:
@@ -182,7 +187,7 @@ class JobsStep(bootsteps.StartStopStep):
         if self._consumers is not None:
             self._consumers.stop()
         if worker_state.should_terminate not in (None, False):
-            _give_back_untold(self._runtime)
+            give_back_untold(self._runtime, self._runtime.board.all())  # told a main loop that turns no more
             _give_back(self._runtime, consumer.hostname)
 
     def _give_back_discarded(self, pool: Any) -> None:
@@ -204,16 +209,6 @@ def give_back_all(sender: Any = None, **_: Any) -> None:
     runtime = runtime_of(app)
     _give_back(runtime, sender.hostname)
     runtime.publisher.close()
-
-
-def _give_back_untold(runtime: Runtime) -> None:
-    """Prefork: what the processes ran by themselves when they were stopped, and told a main loop that turns no more."""
-    for entry in runtime.board.all():
-        if runtime.running.find(entry.job_id) is None:
-            try:
-                jobs.report(runtime.store, entry.application_id, Report(entry.job_id, "stall", entry.lease_token))
-            except Refusal:  # it had ended before, and this end may have claimed another
-                runtime.gate.lost(Place(entry.application_id, entry.queue), entry.lease_token)
 
 
 def _give_back(runtime: Runtime, worker_id: str) -> None:

@@ -16,7 +16,7 @@ from celery.utils.log import get_logger
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 
-from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, settle
+from mech_queue.celery.endings import MAIN_PAUSES_S, error_json, error_of, give_back, settle
 from mech_queue.celery.held import HeldJob, Place
 from mech_queue.celery.requests import JobRequest
 from mech_queue.celery.series import Series
@@ -165,8 +165,8 @@ class WakeRequest(Request):
 
     def _give_following_back(self) -> None:
         following, self._following = self._following, None
-        for job in following.jobs if following else ():
-            settle(self.runtime.store, HeldJob(self.place, job), Report(job.id, "release"), MAIN_PAUSES_S)
+        if following is not None:
+            give_back(self.runtime.store, self.place, following)
 
     def _run_in_pool(self, pool: Any) -> None:
         """In a thread or greenlet of the pool, or inline in solo; the chain is a loop here."""

@@ -3,11 +3,13 @@
 ``NATIVE_BROKER=rabbitmq make pytest PYTEST=tests/celery`` runs everything here over RabbitMQ.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
+from kombu import pools
 
 from mech_queue.celery.broker import declare
 from mech_queue.celery.publish import Publisher
@@ -65,11 +67,14 @@ def rabbit_shop(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[S
 
 @contextmanager
 def over_rabbitmq(valkey_server: ValkeyServer, rabbit: RabbitServer) -> Iterator[Shop]:
-    """What earlier tests left in the broker is gone."""
+    """What earlier tests left in the broker is gone, with their connections: it may have been killed since."""
+    pools.reset()
     with rabbit.connection() as connection:
         channel = connection.channel()
         declare(channel, f"jobs.{APPLICATION}.{QUEUE}")
         channel.queue_purge(f"jobs.{APPLICATION}.{QUEUE}")
+        with contextlib.suppress(*connection.channel_errors):  # there is none yet
+            channel.queue_purge("celery")
     opened = Shop(valkey_server, BROKER_URL=rabbit.url)
     opened.store.greet(initialise=True, counts_wakeups=True)
     publisher = Publisher(opened.store, rabbit.connection)

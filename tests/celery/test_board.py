@@ -1,12 +1,16 @@
 """What the processes of a pool run, in memory that they share."""
 
 import multiprocessing
+from types import SimpleNamespace
 
 import pytest
 
 from mech_queue.celery.board import ENTRY_BYTES, PROCESSES, Board, Entry
 
-ENTRIES = [Entry("app-one", "mail", "1" * 36, "a" * 24), Entry("app-another-one", "q", "22", "b")]
+ENTRIES = [
+    Entry("app-one", "mail", "1" * 36, "a" * 24, 4711, begun=True),
+    Entry("app-another-one", "q", "22", "b", 5, begun=False),
+]
 
 
 def test_an_entry_is_what_its_process_wrote_last() -> None:
@@ -20,12 +24,25 @@ def test_an_entry_is_what_its_process_wrote_last() -> None:
     assert board.read(1) is None
     assert board.all() == [ENTRIES[1]] * 2
 
+    board.clear(0)
+    assert board.read(0) is None
+
+
+def test_what_a_process_left_behind_is_not_its_successors() -> None:
+    board = Board()
+    board.write(3, ENTRIES[0])
+    pool = SimpleNamespace(_pool=SimpleNamespace(_pool=[SimpleNamespace(index=3, pid=ENTRIES[0].pid)]))
+    assert board.running(pool) == [ENTRIES[0]]
+    pool._pool._pool = [SimpleNamespace(index=3, pid=ENTRIES[0].pid + 1)]
+    assert board.running(pool) == []
+    assert board.all() == [ENTRIES[0]]
+
 
 @pytest.mark.parametrize("number", [0, PROCESSES])
 def test_what_has_no_room_is_not_there(number: int) -> None:
     board = Board()
     board.write(0, ENTRIES[0])
-    too_long = Entry("app-one", "q" * ENTRY_BYTES, "1", "a")
+    too_long = Entry("app-one", "q" * ENTRY_BYTES, "1", "a", 1, begun=True)
     assert not board.write(number, too_long if number == 0 else ENTRIES[0])
     assert board.read(number) is None
 

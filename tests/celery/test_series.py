@@ -35,6 +35,21 @@ def test_a_job_whose_receipt_takes_longer_than_the_lease_keeps_it(shop: Shop) ->
     assert len(shop.notes("start")) == 2, "a body ran twice"
 
 
+def test_a_job_whose_end_was_not_reported_loses_its_lease(shop: Shop) -> None:
+    # given a store that takes nothing until the body's process has given up
+    first, second = shop.submit("sleep", [0]), shop.submit("sleep", [1])
+    worker = shop.worker("prefork", 1, MECH_QUEUE_LEASE_SECONDS="8", **LONG_CHAIN)
+    shop.noted("start", second)
+    with shop.redis() as client:
+        client.client_pause(60_000, all=False)
+        wait_until(lambda: "its complete was not reported" in worker.log(), 20)
+        client.client_unpause()
+
+    # then nobody keeps it active
+    assert shop.until(second).attempt == 2
+    assert shop.job(first).attempt == 1
+
+
 def test_it_is_cancelled_like_any_other(shop: Shop) -> None:
     _, second = _begun_by_its_process(shop, [30])
 
