@@ -39,6 +39,14 @@ def test_it_wants_a_login_and_changes_nothing(flower: Service):
     assert status(flower, "/api/worker/shutdown/webhooks@host", "POST", LOGIN) == 403
 
 
+def test_it_ends_at_once_also_while_its_broker_is_away(flower: Service):
+    flower.store.kill()
+    wait_until(lambda: "rying again in" in flower.whole_log("flower"), 20)
+    process = flower.processes.pop("flower")
+    process.terminate()
+    assert process.wait(5) == 0
+
+
 def test_it_does_not_start_without_a_login():
     environment = {"PATH": os.environ["PATH"]}
     ended = subprocess.run(commands.role("flower"), cwd=ROOT, env=environment, capture_output=True, text=True)
