@@ -17,27 +17,27 @@ SHORT_LEASE = {"MECH_QUEUE_LEASE_SECONDS": "1.5", "MECH_QUEUE_RENEW_SECONDS": "0
 
 def test_a_job_that_the_main_process_has_not_heard_of_keeps_its_lease(shop: Shop) -> None:
     # given a main loop that stands still for twice the lease, while its process goes on
-    first, holding, last = (shop.submit(*job) for job in (("sleep", [0]), ("hold_up", [4]), ("sleep", [3])))
+    _, first, holding, last = ids = _submit(shop, ("noop", []), ("sleep", [0]), ("hold_up", [4]), ("sleep", [3]))
     shop.worker("prefork", 1, **SHORT_LEASE, **LONG_CHAIN)
     shop.noted("held", holding)
     shop.noted("start", last, deadline_s=3)
 
     # then neither is its lease lost, nor is it stopped for the job before, whose end nobody has told either
-    assert shop.all_ended([first, holding, last]) == {"completed": 3}
+    assert shop.all_ended(ids) == {"completed": 4}
     assert [shop.job(job).stalls for job in (first, holding, last)] == [0, 0, 0]
     assert len(shop.notes("start")) == 3, "a body ran twice"
 
 
 def test_a_job_whose_receipt_takes_longer_than_the_lease_keeps_it(shop: Shop) -> None:
-    first, holding = shop.submit("sleep", [0]), shop.submit("hold_up", [4, 3])
+    ids = _submit(shop, ("noop", []), ("sleep", [0]), ("hold_up", [4, 3]))
     shop.worker("prefork", 1, **SHORT_LEASE, **LONG_CHAIN)
-    assert shop.all_ended([first, holding]) == {"completed": 2}
+    assert shop.all_ended(ids) == {"completed": 3}
     assert len(shop.notes("start")) == 2, "a body ran twice"
 
 
 def test_a_job_whose_end_was_not_reported_loses_its_lease(shop: Shop) -> None:
     # given a store that takes nothing until the body's process has given up
-    first, second = shop.submit("sleep", [0]), shop.submit("sleep", [1])
+    _, first, second = _submit(shop, ("noop", []), ("sleep", [0]), ("sleep", [1]))
     worker = shop.worker("prefork", 1, MECH_QUEUE_LEASE_SECONDS="8", **LONG_CHAIN)
     shop.noted("start", second)
     with shop.redis() as client:
@@ -125,9 +125,14 @@ def test_time_limits_are_those_of_each_job(shop: Shop) -> None:
     assert (ended.state, ended.error_code) == ("failed", "TIMEOUT")
 
 
+def _submit(shop: Shop, *jobs: tuple[str, object]) -> list[str]:
+    """Submit jobs before their worker starts. Its first one may come before its loop turns, and begins no series."""
+    return [shop.submit(task, data) for task, data in jobs]
+
+
 def _begun_by_its_process(shop: Shop, data: object, **environment: str) -> tuple[Worker, str]:
     """A running job that the end of the one before it has claimed."""
-    first, second = shop.submit("sleep", [0]), shop.submit("sleep", data)
+    _, first, second = _submit(shop, ("noop", []), ("sleep", [0]), ("sleep", data))
     worker = shop.worker("prefork", 1, **LONG_CHAIN, **environment)
     shop.noted("start", second)
     assert shop.job(first).state == "completed"
