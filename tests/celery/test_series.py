@@ -10,8 +10,6 @@ from tests.celery.support import APPLICATION, Shop, Worker
 from tests.support import wait_until
 
 LONG_CHAIN = {"MECH_QUEUE_CHAIN_MS": "60000"}
-
-
 SHORT_LEASE = {"MECH_QUEUE_LEASE_SECONDS": "1.5", "MECH_QUEUE_RENEW_SECONDS": "0.2"}
 
 
@@ -118,11 +116,11 @@ def test_what_is_revoked_meanwhile_never_starts(shop: Shop) -> None:
 
 
 def test_time_limits_are_those_of_each_job(shop: Shop) -> None:
-    free, limited = shop.submit("sleep", [0]), shop.submit("sleep", [20], timeout_ms=700)
+    _, free, limited = ids = _submit(shop, ("noop", []), ("sleep", [0]), ("soft", []))
     shop.worker("prefork", 1, **LONG_CHAIN)
-    assert shop.until(free).state == "completed"
-    ended = shop.until(limited)
-    assert (ended.state, ended.error_code) == ("failed", "TIMEOUT")
+    assert shop.all_ended(ids) == {"completed": 3}
+    assert shop.job(limited).result == b'"caught"'
+    assert shop.job(free).attempt == 1
 
 
 def _submit(shop: Shop, *jobs: tuple[str, object]) -> list[str]:
