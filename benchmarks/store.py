@@ -80,10 +80,10 @@ def holds(store: Store, what: str, function: Callable[[], object]) -> None:
     used, begun = cpu_ms(store), time.perf_counter()
     function()
     took, used = time.perf_counter() - begun, cpu_ms(store) - used
-    runs = sum(row["calls"] for name, row in store.redis.info("commandstats").items() if "eval" in name)
+    runs = sum(row["calls"] for name, row in store.redis.info("commandstats").items() if "fcall" in name)
     store.redis.config_set("slowlog-log-slower-than", -1)
     held = sorted(
-        row["duration"] / 1000 for row in store.redis.slowlog_get(100_000) if row["command"].startswith(b"EVAL")
+        row["duration"] / 1000 for row in store.redis.slowlog_get(100_000) if row["command"].startswith(b"FCALL")
     )
     late, longest = (held[len(held) * 99 // 100], held[-1]) if held else (0.2, 0.2)
     steps = f"{runs:,} steps of {used / max(runs, 1):.2f} ms CPU"

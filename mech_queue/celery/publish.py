@@ -21,7 +21,7 @@ from kombu.connection import Connection
 from mech_queue.celery.broker import Broker
 from mech_queue.model.errors import Refusal, StoreStopped
 from mech_queue.store import Store, wakeups
-from mech_queue.store.scripts import WINDOW
+from mech_queue.store.library import WINDOW
 
 log = logging.getLogger("mech_queue")
 

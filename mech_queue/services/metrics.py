@@ -138,9 +138,9 @@ def _application(row: ApplicationRow) -> ApplicationNumbers:
 
 
 def _histogram(counters: dict[str, int], name: str) -> Histogram:
-    """``<name>:<bound in ms>``, each its own, ``<name>:sum`` (ms) and ``<name>:count`` -> seconds, cumulative."""
+    """``<name>:<bound in ms>`` and ``<name>:inf``, each its own, and ``<name>:sum`` (ms) -> seconds, cumulative."""
     so_far, buckets = 0, []
     for bound in BUCKETS_MS:
         so_far += counters.get(f"{name}:{bound}", 0)
         buckets.append((bound / 1000, so_far))
-    return Histogram(buckets, counters.get(f"{name}:count", 0), counters.get(f"{name}:sum", 0) / 1000)
+    return Histogram(buckets, so_far + counters.get(f"{name}:inf", 0), counters.get(f"{name}:sum", 0) / 1000)

@@ -60,7 +60,7 @@ class Events:
         batch, rows, views = answer
         records = [(application.decode(), job_codec.record(view)) for application, view in views]
         jobs = {(application, job.id): job for application, job in records}
-        events = [(pending_event(packed), ids_in(ids)) for packed, ids in rows]
+        events = [(event_of(packed), ids_in(ids)) for packed, ids in rows]
         return Batch(batch, [Matchable(one, jobs[one.application_id, one.job_id], ids) for one, ids in events])
 
     def last_ids(self, application_ids: list[str]) -> list[str]:
@@ -82,7 +82,7 @@ class Events:
         """Up to ``count`` entries of the event log behind an id, with their ids."""
         with translated():
             rows = self._store.redis.xrange(_log(application_id), min=f"({after}", count=count)
-        return [(entry.decode(), _logged(application_id, fields)) for entry, fields in rows]
+        return [(entry.decode(), event_of(fields[b"e"])) for entry, fields in rows]
 
     def pending(self, shard: int) -> int:
         """How many events of a shard wait."""
@@ -90,8 +90,8 @@ class Events:
             return int(self._store.redis.llen(keys.shard_prefix(shard) + b"pending"))
 
 
-def pending_event(raw: bytes) -> PendingEvent:
-    """An entry of a pending list (lib/event.lua)."""
+def event_of(raw: bytes) -> PendingEvent:
+    """An entry of a pending list or of an event log (lib/event.lua)."""
     application, letter, job_id, sequence, at_ms, attempt, extra = unpack(raw)
     return PendingEvent(
         application_id=application.decode(),
@@ -106,15 +106,3 @@ def pending_event(raw: bytes) -> PendingEvent:
 
 def _log(application_id: str) -> bytes:
     return keys.prefix(application_id) + b"ev"
-
-
-def _logged(application_id: str, fields: dict[bytes, bytes]) -> PendingEvent:
-    return PendingEvent(
-        application_id=application_id,
-        type=BY_LETTER[fields[b"t"].decode()],
-        job_id=job_id_text(fields[b"j"]),
-        sequence=int(fields[b"s"]),
-        at_ms=int(fields[b"m"]),
-        attempt=0,
-        extra=fields[b"x"] or None,
-    )

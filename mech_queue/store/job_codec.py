@@ -141,6 +141,8 @@ def record(view: list[Any]) -> JobRecord:
         found[_TEXTS[name]] = fields[name].decode()
     for name in _LATE.keys() & late.keys():
         found[_LATE[name]] = late[name]
+    if b"r" in fields:
+        found["result"] = fields[b"r"]
     hooks = late.get(b"w", webhooks)
     attempts = unpack(fields[b"o"]).get(b"attempts") if b"o" in fields else None
     job = JobRecord(

@@ -7,7 +7,7 @@ from mech_queue.model.application import MASTER
 from mech_queue.model.job import BY_LETTER
 from mech_queue.store import keys
 from mech_queue.store.connection import translated
-from mech_queue.store.events import pending_event
+from mech_queue.store.events import event_of
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
@@ -108,7 +108,7 @@ class Metrics:
                 pipe.hmget(place + f"{keys.DELIVERIES}:q:{keys.WEBHOOKS}".encode(), _SIZES)
             answers = pipe.execute()
         due = [int(score) for found in answers[0::4] for _, score in found]
-        events = [pending_event(raw).at_ms for raw in answers[1::4] if raw is not None]
+        events = [event_of(raw).at_ms for raw in answers[1::4] if raw is not None]
         sizes = [sum(int(number or 0) for number in column) for column in zip(*answers[3::4], strict=True)]
         return StagesRow(
             due_ms=min(due, default=None),

@@ -9,8 +9,9 @@ from mech_queue.model.errors import StoreStopped
 from mech_queue.store import keys
 from mech_queue.store.address import open_nodes
 from mech_queue.store.connection import translated
+from mech_queue.store.library import PROTOCOL, WINDOW
 from mech_queue.store.nodes import Nodes
-from mech_queue.store.scripts import PROTOCOL, WINDOW, Scripts
+from mech_queue.store.scripts import Scripts
 
 if TYPE_CHECKING:
     from mech_queue.store.applications import Applications
@@ -100,6 +101,7 @@ class Store:
                 self.redis.hsetnx(keys.META, "schema", SCHEMA)
                 self.redis.hsetnx(keys.META, "shards", keys.SHARDS)
                 self._copy_protocol(defaults or {}, counts_wakeups)
+                self.scripts.load()
             meta = self.redis.hgetall(keys.META)
         if not meta:
             raise StoreStopped("The store is empty: start the service once to initialise it, or check its address.")

@@ -16,6 +16,10 @@ import redis
 _NOTHING_YET = object()
 
 
+class FunctionMissing(redis.exceptions.ResponseError):
+    """The server was not given that function, or lost it."""
+
+
 class Wire:
     """An open connection. Everything that goes wrong on it is raised in redis-py's kinds; then it must be closed."""
 
@@ -101,8 +105,8 @@ class Wire:
     def _of_its_kind(self, answer: redis.exceptions.ResponseError) -> redis.exceptions.ResponseError:
         """The kinds that are told by their class; the others are told by their text."""
         code, _, rest = str(answer).partition(" ")
-        if code == "NOSCRIPT":
-            return redis.exceptions.NoScriptError(rest)
+        if rest == "Function not found":
+            return FunctionMissing(rest)
         if code == "MOVED":
             return redis.exceptions.MovedError(rest)
         if code == "READONLY":

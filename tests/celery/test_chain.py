@@ -42,7 +42,7 @@ def test_short_jobs_cost_one_script_each_and_few_messages(shop: Shop, pool: str,
         assert shop.all_ended(jobs) == {"completed": JOBS}
 
         commands = client.info("commandstats")
-        scripts = commands["cmdstat_evalsha"]["calls"] - JOBS  # the looks of this test
+        scripts = commands["cmdstat_fcall"]["calls"] - JOBS  # the looks of this test
         assert scripts < JOBS * 1.3, "the end of a job claims the next one"
         assert commands["cmdstat_brpop"]["calls"] < JOBS / 4
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from mech_queue.model.event import BY_LETTER
-from mech_queue.model.ids import job_id_bytes, job_id_text
+from mech_queue.model.ids import job_id_bytes
 from mech_queue.model.job import JobRecord, JobSpec
 from mech_queue.services import subscriptions
 from mech_queue.store import Store, keys
 from mech_queue.store.connection import Lines
+from mech_queue.store.events import event_of
 
 APPLICATION = "app-000000000001"
 START_MS = 1_764_000_000_000  # any time will do; a multiple of 1,000 reads well in failures
@@ -78,7 +78,8 @@ class Engine:
     def events(self, job_id: str | None = None, after: bytes = b"-") -> list[tuple[str, str, int]]:
         """(job id, event name, sequence) of the application's event stream, oldest first."""
         rows = self.store.redis.xrange(self.prefix + b"ev", after, b"+")
-        found = [(job_id_text(row[b"j"]), BY_LETTER[row[b"t"].decode()].value, int(row[b"s"])) for _, row in rows]
+        told = [event_of(row[b"e"]) for _, row in rows]
+        found = [(event.job_id, event.type.value, event.sequence) for event in told]
         return [event for event in found if job_id in (None, event[0])]
 
     def kinds(self, job_id: str) -> list[str]:

@@ -10,7 +10,7 @@ from mech_queue.model.query import JobQuery
 from mech_queue.services import explaining, jobs, queues
 from mech_queue.store import Store, keys
 from mech_queue.store.deliveries import NewDelivery
-from mech_queue.store.scripts import entry_points
+from mech_queue.store.library import entry_points
 from tests.store.engine import APPLICATION, Engine
 from tests.support.cluster import ValkeyCluster
 

@@ -78,7 +78,7 @@ def test_a_store_that_is_away_is_a_refusal_in_our_words(
     loop.call(door.store.close)
 
 
-@pytest.mark.parametrize("rules", ["-zadd", "-evalsha", "%R~*"])
+@pytest.mark.parametrize("rules", ["-zadd", "-fcall", "%R~*"])
 def test_a_user_without_the_rights_is_a_refusal_and_a_line_in_the_log(
     rules: str, valkey_server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:

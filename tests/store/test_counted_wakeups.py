@@ -7,7 +7,7 @@ import pytest
 from mech_queue.services import jobs
 from mech_queue.store import Store, keys, wakeups
 from mech_queue.store.deliveries import NewDelivery
-from mech_queue.store.scripts import WINDOW
+from mech_queue.store.library import WINDOW
 from tests.store.engine import APPLICATION, Engine
 
 PLACE = keys.broker_list(APPLICATION, "mail")

@@ -3,6 +3,7 @@
 from mech_queue.model.errors import Code, Refusal
 from mech_queue.model.job import JobSpec, Report, Reported
 from mech_queue.services import explaining, jobs, queues
+from mech_queue.store.events import event_of
 from tests.store.engine import APPLICATION, START_MS, Engine
 
 
@@ -121,7 +122,7 @@ def test_the_last_lost_lease_says_why_in_the_event_too(engine: Engine) -> None:
     found = engine.get(job)
     last = engine.store.redis.xrevrange(engine.prefix + b"ev", count=1)[0][1]
     assert found is not None and found.error_code == "STALLED"
-    assert last[b"x"] == found.error
+    assert event_of(last[b"e"]).extra == found.error
 
 
 def exchange(engine: Engine, job_id: str, token: str, queue: str = "busy") -> tuple[Reported | Refusal, list[str]]:

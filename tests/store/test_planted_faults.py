@@ -1,6 +1,5 @@
 """The machine notices: with a fault planted in the scripts it must fail. `make machine` tries them all."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 
@@ -11,7 +10,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from mech_queue.model.errors import Refusal
 from mech_queue.store import Store
-from mech_queue.store.scripts import Scripts, entry_points, joined
+from mech_queue.store.library import Library, entry_points, joined, named
+from mech_queue.store.scripts import Scripts
 from tests.store.hands import WINDOW
 from tests.store.machine import machine_on
 from tests.store.test_machine import STEPS
@@ -105,11 +105,8 @@ class FaultyScripts(Scripts):
         super().__init__(store.nodes, WINDOW)
         self._fault = fault
 
-    def _script(self, name: str) -> tuple[str, str]:
-        if name not in self._loaded:
-            text = joined(name, WINDOW).replace(self._fault.right, self._fault.wrong)
-            self._loaded[name] = (hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
-        return self._loaded[name]
+    def _library(self, name: str) -> Library:
+        return named(name, joined(name, WINDOW).replace(self._fault.right, self._fault.wrong))
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,16 @@ import re
 from pathlib import Path
 
 import pytest
+import redis
 
 from mech_queue.model.errors import StoreStopped
-from mech_queue.store import Store, keys, scripts
-from mech_queue.store.scripts import PROTOCOL, entry_points, joined
+from mech_queue.services import queues
+from mech_queue.store import Store, keys, library
+from mech_queue.store.library import PREFIX, PROTOCOL, entry_points, joined
+from mech_queue.store.scripts import loaded
 from tests.store.engine import APPLICATION, Engine
 
-FOLDER = Path(scripts.__file__).parent / "lua"
-
-
-@pytest.mark.parametrize("name", entry_points())
-def test_every_joined_script_loads(store: Store, name: str) -> None:
-    text = joined(name)
-
-    assert text.startswith("#!lua")  # without it a cluster silently writes foreign slots
-    assert "@include" not in text
-    assert store.redis.script_load(text)
+FOLDER = Path(library.__file__).parent / "lua"
 
 
 @pytest.mark.parametrize("name", entry_points())
@@ -32,6 +26,8 @@ def test_a_joined_script_keeps_all_that_it_calls_and_drops_what_it_does_not(name
     defined = set(re.findall(r"^ *local function (\w+)", code, re.MULTILINE))
 
     assert called & known <= defined
+    constants = set(re.findall(r"\w+", " ".join(re.findall(r"^local ([^=\n]+)", code, re.MULTILINE))))
+    assert set(re.findall(r"\b[A-Z][A-Z_]+\b", code)) <= constants
     assert all(len(re.findall(rf"\b{function}\b", code)) > 1 for function in defined)
 
 
@@ -70,19 +66,42 @@ def test_a_store_that_nobody_initialised_is_refused_in_words(redis_url: str) -> 
     store.close()
 
 
-def test_a_flushed_script_cache_is_refilled(engine: Engine) -> None:
+def test_the_start_of_the_service_loads_every_function_and_drops_those_of_other_releases(engine: Engine) -> None:
+    # given a store with a function of another release
+    engine.store.redis.function_load(
+        f"#!lua name={PREFIX}job_get_old\nredis.register_function('{PREFIX}job_get_old', function() return 1 end)"
+    )
+    # when the service starts, then those that it calls are there, each under a name made from its text
+    engine.store.greet(initialise=True)
+    assert loaded(engine.store.redis) == {library.library(name).name.encode() for name in entry_points()}
+
+
+def test_a_store_that_lost_its_functions_gets_them_again(engine: Engine) -> None:
     engine.submit()
-    engine.store.redis.script_flush()
+    engine.store.redis.function_flush()
     assert engine.get(engine.submit())
+
+
+def test_a_call_begins_anew_also_behind_one_that_failed(engine: Engine) -> None:
+    # given a submit that breaks off in the middle, with counters that it has not written
+    log = keys.prefix(APPLICATION) + b"ev"
+    engine.store.redis.set(log, "no stream")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        engine.submit("mail")
+    engine.store.redis.delete(log)
+    # when the same function is called again
+    engine.submit("mail")
+    # then it counts its own job only
+    assert queues.get(engine.store, APPLICATION, "mail").counts["waiting"] == 1
 
 
 def test_reading_scripts_cannot_write() -> None:
     for name in ("job_get", "job_search", "job_next"):
-        assert joined(name).startswith("#!lua flags=no-writes\n")
+        assert "flags = {'no-writes'}" in joined(name)
 
 
 def test_finishing_work_is_possible_in_a_full_store_and_submitting_is_not() -> None:
-    finishing = {name for name in entry_points() if "allow-oom" in joined(name).splitlines()[0]}
+    finishing = {name for name in entry_points() if "flags = {'allow-oom'}" in joined(name)}
     assert {"job_report", "job_exchange", "job_renew", "job_cancel", "job_delete", "due_run"} <= finishing
     assert "job_submit" not in finishing
 

@@ -8,9 +8,9 @@ if tonumber(about[1]) ~= args.version then return {0, -1} end
 for _, field in ipairs({'name', 'settings', 'sealed'}) do
   if args[field] then call('HSET', P .. 'about', field, args[field]) end
 end
-for field, number in pairs(args.limits or {}) do call('HSET', P .. 'app', field, int(number)) end
-for _, field in ipairs(args.unlimited or {}) do call('HDEL', P .. 'app', field) end
-call('HSET', P .. 'about', 'updated', int(now))
+for field, number in pairs(args.limits or {}) do call('HSET', APP, field, int(number)) end
+for _, field in ipairs(args.unlimited or {}) do call('HDEL', APP, field) end
+call('HSET', P .. 'about', 'updated', NOW)
 local version = call('HINCRBY', P .. 'about', 'version', 1)
 if args.limits then                                 -- more slots than before: their queues are woken
   app.max = args.limits.max or HUGE

@@ -4,6 +4,6 @@
 --   answer: 1, or 0 when it was there already (nothing is changed)
 if call('EXISTS', P .. 'about') == 1 then return {0, 0} end
 call('HSET', P .. 'about', 'name', args.name, 'settings', args.settings, 'sealed', args.sealed,
-  'created', int(args.created), 'updated', int(now), 'version', '1')
-for field, number in pairs(args.limits) do call('HSET', P .. 'app', field, int(number)) end
+  'created', int(args.created), 'updated', NOW, 'version', '1')
+for field, number in pairs(args.limits) do call('HSET', APP, field, int(number)) end
 return commit(1)

@@ -4,7 +4,7 @@
 --@allow-oom
 local about = call('HMGET', P .. 'about', 'version', 'deleted')
 if not about[1] or about[2] then return {'!', 'NOT_FOUND', 'There is no such application.'} end
-call('HSET', P .. 'about', 'deleted', int(now))
+call('HSET', P .. 'about', 'deleted', NOW)
 due_at('due', now + 10000, 'W')
 call('ZADD', S .. '~:due', int(now + 10000), 'V' .. args.field)
 call('ZADD', S .. 'next', 'LT', int(now + 10000), '~')

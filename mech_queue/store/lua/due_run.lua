@@ -2,7 +2,6 @@
 --   args: limit; answer: {entries handled (limit: there may be more), schedule ids that are due, steps for Python: {kind, name}}
 --   events: stalled, failed (STALLED, TIMEOUT, EXPIRED, PARENT_FAILED), retrying
 --@allow-oom
-local PART = 10      -- removals in one run, and steps of what takes several: in a large store each is some 0.2 ms
 --@include lib/job
 --@include lib/wipe
 --@include lib/delivery
@@ -70,7 +69,7 @@ end
 local function trim(what)
   local state, queue = string.sub(what, 1, 1), queue_load(string.sub(what, 2))
   local name = 'keep_' .. STATE_NAMES[state] .. '_n'
-  local most = tonumber(call('HGET', queue.key, name) or call('HGET', P .. 'app', name) or nil)
+  local most = tonumber(call('HGET', queue.key, name) or call('HGET', APP, name) or nil)
   local excess = most and tonumber(call('HGET', queue.key, 'n' .. state) or 0) - most or 0
   if excess <= 0 then return end
   local prefix, gone = 's' .. state .. queue.name .. '\0', 0
@@ -112,16 +111,18 @@ local function purge(name)
   if left == 0 then due_at('due', now, 'p' .. name) end
 end
 
+local function let_go(name)                          -- a held slot was not taken in time
+  local queue = queue_load(name)
+  if drop_held(queue) then queue.lap = true call('HSET', queue.key, 'lap', '1') end
+end
+
 local ACTS = {
   d = function(id) with_job(id, become_waiting) end,
   t = function(id) with_job(id, time_out) end,
   x = function(id) with_job(id, expire) end,
   c = tell_children,
   r = function(name) queue_load(name) end,                       -- a rate slot is free: the refill below
-  g = function(name)                                             -- a held slot was not taken in time
-    local queue = queue_load(name)
-    if drop_held(queue) then queue.lap = true call('HSET', queue.key, 'lap', '1') end
-  end,
+  g = let_go,
   s = function(name) repair(queue_load(name)) end,
   k = walk_keys,
   n = trim,
@@ -133,7 +134,7 @@ local ACTS = {
   V = wipe_deliveries,                                           -- application `~`: an application's, likewise
 }
 local STEPWISE = {c = true, e = true, k = true, n = true, p = true, W = true, V = true}
-for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, args.limit)) do
+for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', NOW, 'LIMIT', 0, args.limit)) do
   call('ZREM', P .. 'due', member)
   handled = handled + 1
   local kind = string.sub(member, 1, 1)
@@ -145,7 +146,7 @@ for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIM
   end
   if STEPWISE[kind] then more = true break end                   -- the others in the next run
 end
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT', 0, args.limit - handled)) do
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', NOW, 'LIMIT', 0, args.limit - handled)) do
   handled = handled + 1
   local job = job_load(id)
   if job and job.s == 'a' then
@@ -155,7 +156,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'act', '-inf', int(now), 'LIMIT',
     call('ZREM', P .. 'act', id)
   end
 end
-local over = call('ZRANGEBYSCORE', P .. 'end', '-inf', int(now), 'LIMIT', 0, math.max(0, math.min(PART, args.limit - handled)))
+local over = call('ZRANGEBYSCORE', P .. 'end', '-inf', NOW, 'LIMIT', 0, math.max(0, math.min(PART, args.limit - handled)))
 more = more or #over == PART
 for _, id in ipairs(over) do
   handled = handled + 1
@@ -175,7 +176,7 @@ end
 if handled > 0 then refill_touched() end
 if more then handled = args.limit end
 if app.wiped then return wiped({handled, {}, steps}) end
-local schedules = call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(now), 'LIMIT', 0, 50)
+local schedules = call('ZRANGEBYSCORE', P .. 'schedules', '-inf', NOW, 'LIMIT', 0, 50)
 
 -- the event log keeps a day: when its oldest entry must go, which is bounded work, since the log is (lib/event)
 local DAY = 86400000

@@ -7,7 +7,7 @@
 --@include lib/job
 --@include lib/view
 --@include lib/subscription
-local expired = call('ZRANGEBYSCORE', S .. 'matching', '-inf', int(now), 'LIMIT', 0, 1)[1]
+local expired = call('ZRANGEBYSCORE', S .. 'matching', '-inf', NOW, 'LIMIT', 0, 1)[1]
 local batch = expired or args.batch
 local key = S .. 'batch:' .. batch
 if not expired then

@@ -24,7 +24,7 @@ if queue.rate_max then
     end
   end
 end
-return {0, {'state', job.s, 'now', int(now), 'paused', queue.paused and '1' or '', 'queue_active', int(queue.active),
+return {0, {'state', job.s, 'now', NOW, 'paused', queue.paused and '1' or '', 'queue_active', int(queue.active),
   'queue_limit', known(queue.concurrency), 'rate_used', int(rate), 'rate_max', known(queue.rate_max), 'rate_frees', frees,
   'key', job.k or '', 'key_active', int(job.k and key_running(queue, job.k) or 0), 'key_limit', known(key_limit(queue, job.k or '')),
   'application_active', int(app.active), 'application_limit', known(app.max), 'held', int(held),

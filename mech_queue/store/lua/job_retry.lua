@@ -14,7 +14,7 @@ for i, id in ipairs(args.ids) do
   else
     if job.s ~= 'x' and job.ts then attempt_over(job, STATE_NAMES[job.s], call('HGET', P .. 'x:' .. id, 'e')) end
     remember_attempt(job, {'retried', now})
-    for _, field in ipairs({'f', 'b', 'un', 'l', 'h', 'w', 'te', 'ts', 'th', 'g', 'pc'}) do job:set(field, false) end
+    for _, field in ipairs({'f', 'b', 'un', 'l', 'h', 'w', 'te', 'ts', 'th', 'g', 'pc', 'r'}) do job:set(field, false) end
     call('HDEL', P .. 'x:' .. id, 'e', 'c', 'r', 'p')
     call('ZREM', P .. 'end', id)
     if job:option('dedupe') then call('SET', P .. 'dedupe:' .. job:option('dedupe'), id, 'NX') end

@@ -38,7 +38,7 @@ dequeue(queue, job.k, job.n)
 local ends = start(job, queue, args.token, args.lease or queue.started_lease or 1800000, false, args.worker)
 if job.k then regroup(queue, job.k) end
 rate_take(queue, 1)
-if now - queue.seen > 1000 then call('HSET', queue.key, 'seen', int(now)) end
+if now - queue.seen > 1000 then call('HSET', queue.key, 'seen', NOW) end
 job:save()
 refill(queue)
 return commit({job.l, int(ends), int(job:number('a'))})

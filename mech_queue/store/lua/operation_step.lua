@@ -6,7 +6,7 @@
 local key = P .. 'op:' .. args.id
 if args.create then
   for field, value in pairs(args.create) do call('HSET', key, field, value) end
-  call('HSET', key, 'state', 'running', 'cursor', '', 'done', 0, 'failed', 0, 'created', int(now),
+  call('HSET', key, 'state', 'running', 'cursor', '', 'done', 0, 'failed', 0, 'created', NOW,
     'before', int(now + 1))                         -- also what came in this very ms
   call('EXPIRE', key, 604800)
   due_at('due', now, 'o' .. args.id)
@@ -17,7 +17,7 @@ call('HINCRBY', key, 'done', args.done)
 call('HINCRBY', key, 'failed', args.failed)
 call('HSET', key, 'cursor', args.after)
 if args.finished == 1 then
-  call('HSET', key, 'state', 'finished', 'ended', int(now))
+  call('HSET', key, 'state', 'finished', 'ended', NOW)
   call('ZREM', P .. 'due', 'o' .. args.id)
 else
   due_at('due', now, 'o' .. args.id)

@@ -14,8 +14,8 @@ if args.version == 0 then
   if call('ZCARD', P .. 'sch') >= args.most then
     return {'!', 'LIMIT_REACHED', 'The application has ' .. int(args.most) .. ' schedules, the most there may be.'}
   end
-  call('ZADD', P .. 'sch', int(now), args.id)
-  call('HSET', key, 'format', '1', 'created', int(now), 'version', '0')
+  call('ZADD', P .. 'sch', NOW, args.id)
+  call('HSET', key, 'format', '1', 'created', NOW, 'version', '0')
 elseif not version then
   return {'!', 'NOT_FOUND', 'There is no such schedule.'}
 elseif version ~= args.version then
@@ -23,7 +23,7 @@ elseif version ~= args.version then
 end
 for name, value in pairs(args.fields) do call('HSET', key, name, value) end
 for _, name in ipairs(args.clear) do call('HDEL', key, name) end
-call('HSET', key, 'updated', int(now))
+call('HSET', key, 'updated', NOW)
 if args.due then
   call('HSET', key, 'due', int(args.due))
   due_at('schedules', args.due, args.id)

@@ -6,6 +6,6 @@ if call('EXISTS', P .. 'sub:' .. args.id) == 0 then return {'!', 'NOT_FOUND', 'T
 subscription_unfile(P, args.id)
 call('ZREM', P .. 'subs', args.id)
 call('DEL', P .. 'sub:' .. args.id)
-call('ZADD', S .. '~:due', int(now), 'e' .. args.field)
-call('ZADD', S .. 'next', 'LT', int(now), '~')
+call('ZADD', S .. '~:due', NOW, 'e' .. args.field)
+call('ZADD', S .. 'next', 'LT', NOW, '~')
 return commit(1)

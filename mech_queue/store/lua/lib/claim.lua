@@ -10,8 +10,8 @@ local function tell(job, queue, ends)
   local fresh = job:number('a') == 1 and not job.v               -- its data and metadata are as they came
   local x = fresh and {} or call('HMGET', P .. 'x:' .. job.id, 'd', 'm')
   claimed[#claimed + 1] = {job.id, job.q, job.t or job.q, call('GET', P .. 'd:' .. job.id), x[1] or '', x[2] or '',
-    int(job:number('a')), int(job:number('f')), int(job:number('b')), int(job:number('p')), job.l, int(ends),
-    int(from_seq8(job.n)), attempts_of(job, queue) and int(attempts_of(job, queue)) or '', job.o or ''}
+    job:number('a'), job:number('f'), job:number('b'), job:number('p'), job.l, ends,
+    from_seq8(job.n), attempts_of(job, queue) or '', job.o or ''}
 end
 
 -- the answer to this nonce was lost: what it took and still holds, with the same tokens
@@ -46,8 +46,8 @@ local function take_from(queue, most)
     if not seq then
       stale = stale + 1
     else
-      local id = call('ZRANGEBYSCORE', P .. 'all', int(from_seq8(seq)), int(from_seq8(seq)))[1]
-      local job = job_load(id)
+      local age = int(from_seq8(seq))
+      local job = job_load(call('ZRANGEBYSCORE', P .. 'all', age, age)[1])
       local ms = args.lease or queue.lease or 60000
       local ends = start(job, queue, args.token .. '.' .. int(#claimed + 1), ms, true, args.worker)
       if key then
@@ -68,10 +68,13 @@ local function remember_claimed()
     for i, job in ipairs(claimed) do held[i] = {job[1], job[11]} end
     call('SET', P .. 'nonce:' .. args.nonce, cmsgpack.pack(held), 'PX', 600000)
   end
-  if args.worker and args.worker ~= '' then
-    for _, name in ipairs(args.queues) do
-      call('ZADD', P .. 'workers', int(now), args.kind .. '\0' .. args.worker .. '\0' .. name)
-    end
+end
+
+-- who asked. The exchanges of a native worker are not counted: it says by itself that it is there (worker_seen)
+local function remember_worker()
+  if not args.worker or args.worker == '' then return end
+  for _, name in ipairs(args.queues) do
+    call('ZADD', P .. 'workers', NOW, args.kind .. '\0' .. args.worker .. '\0' .. name)
   end
 end
 
@@ -90,7 +93,7 @@ local function claim()
     if most > 0 then most = math.min(most, rate_free(queue)) end
     local got = most > 0 and take_from(queue, most) or 0
     if got > 0 then rate_take(queue, got) end
-    if queue.known and now - queue.seen > 1000 then call('HSET', queue.key, 'seen', int(now)) end
+    if queue.known and now - queue.seen > 1000 then call('HSET', queue.key, 'seen', NOW) end
     if had and got == 0 then wake_application() end              -- the held slot was not used: the next in turn
     if got > 0 and not queue.paused then runnable = startable(queue, WINDOW) end
     if #claimed >= args.limit then break end

@@ -10,7 +10,7 @@
 --   <P>kl:webhooks endpoint -> 0 (open) | 1 (one probe); absent: closed   <P>due members here: b<endpoint> time for a probe,
 --     e<hash of a subscription><entry> it is gone: what waits for it ends
 --   <P>pg:<hash of job and receiver> progress sent last: msgpack {ms it is due, id, sequence}
---   <S><application>:hooks hash: call:<event>:<outcome>, send:<bound in ms> send:sum send:count, off:<reason> subscriptions
+--   <S><application>:hooks hash: call:<event>:<outcome>, send:<bound in ms> send:inf send:sum, off:<reason> subscriptions
 --     that were switched off
 --@include lib/job
 --@include lib/subscription
@@ -88,10 +88,10 @@ local function tally_call(about, outcome, ms)
   count(key, 'call:' .. about[3] .. ':' .. outcome, 1)
   if not ms then return end
   count(key, 'send:sum', ms)
-  count(key, 'send:count', 1)
   for _, bound in ipairs(BUCKETS) do
     if ms <= bound then count(key, 'send:' .. bound, 1) return end
   end
+  count(key, 'send:inf', 1)
 end
 
 local function log_attempt(job, attempt)
@@ -159,7 +159,7 @@ end
 -- every 500 ms while events wait or are being matched: wake-ups may have been lost, workers may have died
 local function repair_matching()
   local waiting = call('LLEN', S .. 'pending')
-  local expired = call('ZCOUNT', S .. 'matching', '-inf', int(now))
+  local expired = call('ZCOUNT', S .. 'matching', '-inf', NOW)
   if waiting + expired > 0 then
     wake_stage('subscriptions', 'mech_queue.match', waiting + 100 * expired)
     if meta[6] == 'count' then look_elsewhere(P .. 'q:subscriptions', 'subscriptions.' .. SHARD) end

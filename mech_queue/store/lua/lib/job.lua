@@ -3,8 +3,8 @@
 --   <P>j:<id> hash, small: q queue, s state, n seq8, p priority, k concurrency key, t task, o options (msgpack),
 --     i index hashes (6 bytes each), hk webhook mask, e events, a starts, f failures, b stalls, un unknown-task returns,
 --     l lease token, h 1 = token required, m lease ms, w worker, g refused tokenless writes 'count:until',
---     ts started, th heartbeat, te ended, tr run at, u unmatched events, v version, pc parents awaited
---   <P>x:<id> hash, made late: r result, e error, c error code, p progress, h history, m metadata, w webhooks, d data,
+--     ts started, th heartbeat, te ended, tr run at, u unmatched events, v version, pc parents awaited, r short result
+--   <P>x:<id> hash, made late: r result (that of the record, where it has one, is newer), e error, c error code, p progress, h history, m metadata, w webhooks, d data,
 --     ld log lines dropped
 --   <P>all zset seq -> id   <P>ix search entries: s<state><queue>\0, m<hash>, t<task>\0, each .. seq8
 --   <P>act lease end -> id  <P>end removal time -> id   <P>due members here: d<id> delayed, t<id> timeout, x<id> expiry
@@ -13,6 +13,7 @@
 --@include lib/event
 local STATE_NAMES = {w = 'waiting', d = 'delayed', a = 'active', c = 'completed', f = 'failed', x = 'cancelled'}
 local MOST_RETURNS = 5                              -- by workers that do not know the job's task; then it fails
+local SHORT_RESULT = 64                              -- bytes: as long as values of a small hash may be
 local BUCKETS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000, 3600000}
 
 local Job = {}
@@ -30,31 +31,43 @@ function Job.option(job, name)
   return job.options[name]
 end
 function Job.save(job)
-  local set, clear = {}, {}
+  local n, clear = 0, nil
   for field in pairs(job.changed) do
     local value = job[field]
     if value == false then
+      clear = clear or {}
       clear[#clear + 1] = field
     else
-      set[#set + 1] = field
-      set[#set + 1] = type(value) == 'number' and int(value) or value
+      many[n + 1], many[n + 2] = field, type(value) == 'number' and int(value) or value
+      n = n + 2
     end
   end
-  if #set > 0 then call('HSET', P .. 'j:' .. job.id, unpack(set)) end
-  if #clear > 0 then call('HDEL', P .. 'j:' .. job.id, unpack(clear)) end
+  if n > 0 then call('HSET', P .. 'j:' .. job.id, unpack(many, 1, n)) end
+  if clear then call('HDEL', P .. 'j:' .. job.id, unpack(clear)) end
   job.changed = {}
 end
 
+local function job_new(id)
+  return setmetatable({id = id, changed = {}, q = false, s = false, n = false, k = false, t = false, o = false, i = false,
+    e = false, a = false, l = false, h = false, m = false, w = false, ts = false, th = false, te = false}, Job)
+end
 local function job_load(id)
   local found = call('HGETALL', P .. 'j:' .. id)
   if not found[1] then return nil end
-  local job = {id = id, changed = {}}
+  local job = job_new(id)                           -- with room for its fields: a table that grows is made again and again
   for at = 1, #found, 2 do job[found[at]] = found[at + 1] end
-  return setmetatable(job, Job)
+  return job
 end
 
 local function late(job, field, value)
   if value then call('HSET', P .. 'x:' .. job.id, field, value) else call('HDEL', P .. 'x:' .. job.id, field) end
+end
+
+-- a short one, as of most tasks, costs no hash of its own
+local function set_result(job, result)
+  local short = #result <= SHORT_RESULT
+  job:set('r', short and result)
+  if not short then late(job, 'r', result) end
 end
 
 -- history: what cannot be read from the record any more, oldest dropped beyond 50 lines
@@ -73,21 +86,13 @@ local function attempt_over(job, outcome, err)
     err and #err <= 1024 and err or ''})
 end
 
-local function tally(queue, state, by)
-  count(queue.key, 'n' .. state, by)
-  if APP_ID == '~' then return end                  -- deliveries are no jobs to anybody outside
-  count(P .. 'app', 'n' .. state, by)
-  count(S .. 'totals', state, by)
-end
+local function tally(queue, state, by) queue.tally[state] = (queue.tally[state] or 0) + by end
 local function tally_active(queue, by)
   queue.active = queue.active + by
   app.active = app.active + by
-  if APP_ID ~= '~' then count(P .. 'app', 'active', by) end
 end
 -- for the metrics of the queue; deliveries have others (lib/delivery)
-local function measure(queue, name, by)
-  if APP_ID ~= '~' then count(P .. 'm:' .. queue.name, name, by) end
-end
+local function measure(queue, name, by) queue.measures[name] = (queue.measures[name] or 0) + by end
 
 -- the only place where a state changes
 local function transition(job, queue, action, to)
@@ -105,10 +110,10 @@ end
 
 local function observe(queue, name, ms)
   measure(queue, name .. ':sum', math.max(0, ms))
-  measure(queue, name .. ':count', 1)
   for _, bound in ipairs(BUCKETS) do
     if ms <= bound then return measure(queue, name .. ':' .. bound, 1) end
   end
+  measure(queue, name .. ':inf', 1)
 end
 
 -- what the counters were before a change, at most every 10 s: 'ms,submitted,completed,failed;', the last eight of them.
@@ -120,15 +125,15 @@ local function sample(queue)
   local kept = call('HGET', queue.key, 'samples') or ''
   local _, lines = string.gsub(kept, ';', '')
   if lines >= 8 then kept = string.sub(kept, string.find(kept, ';', 1, true) + 1) end
-  kept = kept .. int(now) .. ',' .. (n[1] or 0) .. ',' .. (n[2] or 0) .. ',' .. (n[3] or 0) .. ';'
-  call('HSET', queue.key, 'sampled', int(now), 'samples', kept)
+  kept = kept .. NOW .. ',' .. (n[1] or 0) .. ',' .. (n[2] or 0) .. ',' .. (n[3] or 0) .. ';'
+  call('HSET', queue.key, 'sampled', NOW, 'samples', kept)
 end
 
 local function lease(job, ms)
   call('ZADD', P .. 'act', int(now + ms), job.id)
   due_soon(now + ms)
   job:set('m', ms)
-  job:set('th', now)
+  job:set('th', NOW)
   return now + ms
 end
 
@@ -139,7 +144,7 @@ local function start(job, queue, token, lease_ms, required, worker)
   job:set('l', token)
   job:set('h', required and '1' or false)
   job:set('w', worker and worker ~= '' and worker or false)
-  job:set('ts', now)
+  job:set('ts', NOW)
   if job.tr then job:set('tr', false) end
   tally_active(queue, 1)
   if job.k then key_started(queue, job.k) end
@@ -177,14 +182,13 @@ end
 -- state the queue keeps (the oldest beyond that go in steps of due_run)
 local function retire(job, queue, to)
   local name, key = 'keep_' .. STATE_NAMES[to], 'kept_' .. to
-  queue[key] = queue[key] or {call('HMGET', queue.key, name .. '_s', name .. '_n', 'n' .. to), call('HMGET', P .. 'app', name .. '_s', name .. '_n')}
+  queue[key] = queue[key] or {call('HMGET', queue.key, name .. '_s', name .. '_n'), call('HMGET', APP, name .. '_s', name .. '_n')}
   local own, common = unpack(queue[key])
   local seconds = job:option('retention') or own[1] or common[1] or (to == 'c' and meta[3]) or (to == 'f' and meta[4])
     or (to == 'x' and meta[5]) or (to == 'f' and 86400 or 3600)
   due_at('end', now + tonumber(seconds) * 1000, job.id)
   local most = tonumber(own[2] or common[2] or nil)
-  local kept = tonumber(own[3] or 0) + (deltas[queue.key] and deltas[queue.key]['n' .. to] or 0)
-  if most and kept > most then due_at('due', now, 'n' .. to .. queue.name) end
+  if most and (queue.counts[to] or 0) + queue.tally[to] > most then due_at('due', now, 'n' .. to .. queue.name) end
 end
 
 -- its dedupe key is free again; with a dedupeTtl it holds on after the end
@@ -199,7 +203,7 @@ local function tell_waiters(job) call('PUBLISH', 'mq:wake:' .. SHARD, 'j' .. APP
 local function finish(job, queue, action, to, kind, extra)
   local was_active = job.s == 'a'
   transition(job, queue, action, to)
-  job:set('te', now)
+  job:set('te', NOW)
   if job.tr then job:set('tr', false) end
   retire(job, queue, to)
   sample(queue)

@@ -9,21 +9,22 @@
 --   Another broker than the store carries the wake-ups (meta `wakeups` = count): <P>q:<queue> also has outstanding, those
 --     sent and not arrived, and generation, the changes of that number; the caller publishes `pushed`
 --@include lib/base
-local queues = {}
 
 local function queue_load(name)
   local queue = queues[name]
   if queue then return queue end
   local key = P .. 'q:' .. name
   local v = call('HMGET', key, 'paused', 'concurrency', 'rate_max', 'rate_per', 'per_key', 'na', 'rate_used', 'lap',
-    'repair', 'idle', 'seen', 'lease', 'started_lease', 'attempts', 'draining', 'per_application', 'outstanding', 'known', 'sampled')
+    'repair', 'idle', 'seen', 'lease', 'started_lease', 'attempts', 'draining', 'per_application', 'outstanding', 'known', 'sampled',
+    'nw', 'nd', 'nc', 'nf', 'nx')
   queue = {name = name, key = key, paused = v[1] == '1', concurrency = tonumber(v[2] or nil) or HUGE,
     rate_max = tonumber(v[3] or nil), rate_per = tonumber(v[4] or nil), per_key = tonumber(v[5] or nil) or HUGE,
     active = tonumber(v[6] or 0), rate_used = tonumber(v[7] or 0), lap = v[8] == '1', repair = v[9] == '1',
     idle = v[10], seen = tonumber(v[11] or 0), lease = tonumber(v[12] or nil), started_lease = tonumber(v[13] or nil),
     attempts = tonumber(v[14] or nil) or default_attempts, draining = v[15] == '1', per_application = tonumber(v[16] or nil),
     outstanding = tonumber(v[17] or 0), known = v[18] == '1',
-    sampled = tonumber(v[19] or 0),
+    sampled = tonumber(v[19] or 0), counts = {w = v[20], d = v[21], a = v[6], c = v[22], f = v[23], x = v[24]},
+    tally = {}, measures = {},                          -- changes of this script: jobs per state, and in <P>m:<queue>
     ring = P .. 'r:' .. name, turns = P .. 'kt:' .. name, running = P .. 'kr:' .. name}
   queues[name] = queue
   return queue
@@ -33,7 +34,7 @@ local function queue_create(queue)
   if queue.known then return end
   queue.known = true
   call('SADD', P .. 'queues', queue.name)
-  call('HSET', queue.key, 'known', '1', 'created', int(now))
+  call('HSET', queue.key, 'known', '1', 'created', NOW)
 end
 
 local function key_waiting(queue, key) return P .. 'w:' .. queue.name .. ':' .. key end
@@ -227,7 +228,7 @@ end
 local function drop_held(queue)
   if app.held == 0 or call('ZREM', P .. 'res', queue.name) == 0 then return false end
   app.held = app.held - 1
-  call('HSET', P .. 'app', 'held', int(app.held))
+  call('HSET', APP, 'held', int(app.held))
   call('ZREM', P .. 'due', 'g' .. queue.name)
   return true
 end
@@ -244,7 +245,7 @@ local function wake_application()
     if can and not queue.lap and app.max ~= HUGE and not call('ZSCORE', P .. 'res', queue.name) then
       call('ZADD', P .. 'res', int(now + 1000), queue.name)
       app.held = app.held + 1
-      call('HSET', P .. 'app', 'held', int(app.held))
+      call('HSET', APP, 'held', int(app.held))
       due_at('due', now + 1000, 'g' .. queue.name)
     end
     refill(queue)                                   -- also files the time at which the rate frees a slot
@@ -260,7 +261,7 @@ local function refill_hoarded(queue, head, waiting)
   end
   local seen, at = string.match(queue.idle or '', '^(.*):(%d+)$')
   if seen == head and now - tonumber(at) >= 300 then return refill(queue, true) end
-  queue.idle = head .. ':' .. int(now)
+  queue.idle = head .. ':' .. NOW
   call('HSET', queue.key, 'idle', queue.idle)
   refill(queue)
 end

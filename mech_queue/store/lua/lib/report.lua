@@ -9,7 +9,7 @@
 local touched = false
 local function state_of(job, ignored)
   local active = job.s == 'a'
-  return {job.s, int(job:number('a')), ignored or 0, active and job.l or '', active and call('ZSCORE', P .. 'act', job.id) or ''}
+  return {job.s, job:number('a'), ignored or 0, active and job.l or '', active and call('ZSCORE', P .. 'act', job.id) or ''}
 end
 local function refuse(job, report, code, sentence)
   if not report.token then
@@ -61,7 +61,7 @@ end
 local function apply(job, queue, report)
   if report.token then job:set('h', '1') end                   -- from now on the token is required
   if report.metadata then set_metadata(job, report.metadata[1], report.metadata[2]) end
-  if report.result then late(job, 'r', report.result) end
+  if report.result then set_result(job, report.result) end
   if report.progress then late(job, 'p', report.progress) end
   if report.worker and not job.w then job:set('w', report.worker) end
   if report.kind == 'progress' then

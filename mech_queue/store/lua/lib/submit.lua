@@ -80,7 +80,7 @@ local function submit(spec)
   end
   queue_create(queue)
   local seq = tick()
-  local job = setmetatable({id = spec.id, changed = {}}, Job)
+  local job = job_new(spec.id)
   local at = spec.run_at or (spec.delay and now + spec.delay) or now
   local state = (awaited > 0 or broken or at > now) and 'd' or 'w'
   job:set('q', spec.q) job:set('s', state) job:set('n', seq8(seq))

@@ -80,7 +80,7 @@ local function subscription_triggered(prefix, id)
   local record = prefix .. 'sub:' .. id
   if call('EXISTS', record) == 0 then return end
   call('HINCRBY', record, 'triggers', 1)
-  call('HSET', record, 'triggered', int(now))
+  call('HSET', record, 'triggered', NOW)
 end
 
 -- an attempt went well, or not; answers failures in a row and since when (ms), or nil when there is no such subscription
@@ -88,11 +88,11 @@ local function subscription_result(prefix, id, well)
   local record = prefix .. 'sub:' .. id
   if call('EXISTS', record) == 0 then return nil end
   if well then
-    call('HSET', record, 'ok', int(now))
+    call('HSET', record, 'ok', NOW)
     call('HDEL', record, 'fails', 'failing')
     return 0, now
   end
-  call('HSETNX', record, 'failing', int(now))
+  call('HSETNX', record, 'failing', NOW)
   return call('HINCRBY', record, 'fails', 1), tonumber(call('HGET', record, 'failing'))
 end
 
@@ -100,7 +100,7 @@ end
 local function subscription_disable(prefix, id, reason)
   local record = prefix .. 'sub:' .. id
   if call('HGET', record, 'active') ~= '1' then return false end
-  call('HSET', record, 'active', '0', 'reason', reason, 'disabled', int(now))
+  call('HSET', record, 'active', '0', 'reason', reason, 'disabled', NOW)
   call('HINCRBY', record, 'version', 1)
   count(prefix .. 'hooks', 'off:' .. reason, 1)
   return true

@@ -1,6 +1,6 @@
 -- What a reader gets of one job: {id, j as pairs, blob, x as pairs, lease end or '', attempts of its queue or ''}
 local queue_attempts = {}
-local function attempts_of(queue)
+local function attempts_in(queue)
   local key = P .. 'q:' .. queue
   if not queue_attempts[key] then queue_attempts[key] = call('HGET', key, 'attempts') or default_attempts or '' end
   return queue_attempts[key]
@@ -13,5 +13,5 @@ local function view(id)
   end
   if not queue then return nil end
   local ends = state == 'a' and call('ZSCORE', P .. 'act', id) or ''
-  return {id, fields, call('GET', P .. 'd:' .. id) or '', call('HGETALL', P .. 'x:' .. id), ends, attempts_of(queue)}
+  return {id, fields, call('GET', P .. 'd:' .. id) or '', call('HGETALL', P .. 'x:' .. id), ends, attempts_in(queue)}
 end

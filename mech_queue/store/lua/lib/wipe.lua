@@ -2,6 +2,7 @@
 --   due entry 'W' of the application, and 'V' .. field of `~` for its deliveries; both filed by application_delete
 --@include lib/job
 --@include lib/subscription
+local PART = 10      -- removals in one run, and steps of what takes several: in a large store each is some 0.2 ms
 local function wipe_jobs(most)
   local ids = call('ZRANGE', P .. 'all', 0, most - 1)
   for _, id in ipairs(ids) do
@@ -58,7 +59,7 @@ local function wipe_queues(most)
     queue.paused = true
     call('UNLINK', queue.key, queue.ring, queue.turns, queue.running, P .. 'kl:' .. name, P .. 'rl:' .. name, P .. 'm:' .. name)
     if meta[6] ~= 'count' then call('UNLINK', broker_list(name)) end
-    queues[name], deltas[queue.key], deltas[P .. 'm:' .. name] = nil, nil, nil
+    queues[name], deltas[queue.key] = nil, nil
   end
   return #names
 end
@@ -85,7 +86,7 @@ end
 
 -- instead of commit after the last step: nothing of the application may be written again
 local function wiped(result)
-  call('UNLINK', P .. 'about', P .. 'app', P .. 'keys', P .. 'all', P .. 'ix', P .. 'act', P .. 'due', P .. 'end',
+  call('UNLINK', P .. 'about', APP, P .. 'keys', P .. 'all', P .. 'ix', P .. 'act', P .. 'due', P .. 'end',
     P .. 'schedules', P .. 'ab', P .. 'res', P .. 'ev', P .. 'subs', P .. 'workers', P .. 'hooks')
   call('ZREM', S .. 'next', APP_ID)
   return {0, result}
