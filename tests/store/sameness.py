@@ -4,11 +4,11 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-from mech_queue.model.ids import job_id_bytes
 from mech_queue.model.metadata import fields_hash
 from mech_queue.store import keys
 from mech_queue.store.digest import digest
 from mech_queue.store.events import event_of
+from mech_queue.store.jobs import raw_id
 from tests.store.engine import Engine
 from tests.store.model import ENDED, Model, ModelJob, ModelQueue
 
@@ -141,7 +141,7 @@ class Sameness:
         for at, flat in rows:
             event = event_of(fields(flat)[b"e"])
             self.last_event = b"(" + at
-            told = self.told.setdefault(job_id_bytes(event.job_id), [])
+            told = self.told.setdefault(raw_id(event.job_id), [])
             told.append(event.type.value)
             assert event.sequence == len(told), "a gap in the sequence of events"
         for job in self.model.jobs.values():
