@@ -185,7 +185,7 @@ class Deliveries:
     def get(self, application_id: str, delivery_id: str) -> DeliveryRecord:
         """One delivery with its body and attempts. Raises Refusal(NOT_FOUND)."""
         raw, shard = job_id_bytes(delivery_id), keys.shard_of(application_id)
-        view = self._run("job_get", shard, {"ids": [raw]}, idempotent=True)[0] if raw else None
+        view = unpack(self._run("job_get", shard, {"ids": [raw]}, idempotent=True))[0] if raw else None
         found = _record(view) if view else None
         if found is None or raw is None or found.application_id != application_id:
             raise missing()
@@ -200,7 +200,7 @@ class Deliveries:
 
     def search(self, application_id: str, args: dict[str, Any]) -> tuple[list[DeliveryRecord], bytes]:
         """One bounded step of job_search.lua over deliveries. Returns (records, cursor or b"")."""
-        views, cursor = self._run("job_search", keys.shard_of(application_id), args, idempotent=True)
+        views, cursor = unpack(self._run("job_search", keys.shard_of(application_id), args, idempotent=True))
         return [_record(view) for view in views], cursor
 
     def waiting(self, shard: int) -> dict[str, int]:

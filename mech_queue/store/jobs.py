@@ -67,6 +67,10 @@ class Jobs:
     ) -> Any:
         return self._store.scripts.run(name, application_id, args, idempotent=idempotent, alone=alone)
 
+    def _unpacked(self, name: str, application_id: str, args: dict[str, Any], **how: bool) -> Any:
+        """As ``_run``, where the script packs its answer: value by value the store needs far longer for one."""
+        return unpack(self._run(name, application_id, args, **how))
+
     # -- submit ------------------------------------------------------------------------------
 
     def submit(
@@ -86,7 +90,7 @@ class Jobs:
         args: dict[str, Any] = {"jobs": jobs}
         if idempotency:
             args["idempotency"] = [digest(idempotency[0]), digest(idempotency[1])]
-        answers = self._run("job_submit", application_id, args, idempotent=True)
+        answers = self._unpacked("job_submit", application_id, args, idempotent=True)
         return [
             refusal(answer) if answer[0] == b"!" else Submitted(job_id_text(answer[1]), answer[0] == 1, answer[0] == 2)
             for answer in answers
@@ -99,28 +103,28 @@ class Jobs:
         raw = job_id_bytes(job_id)
         if raw is None:
             return None
-        view = self._run("job_get", application_id, {"ids": [raw]}, idempotent=True)[0]
+        view = self._unpacked("job_get", application_id, {"ids": [raw]}, idempotent=True)[0]
         return job_codec.record(view) if view else None
 
     def get_many(self, application_id: str, job_ids: list[str]) -> list[JobRecord | None]:
         """Several jobs in one step (at most BATCH)."""
         args = {"ids": [raw_id(job_id) for job_id in job_ids]}
-        views = self._run("job_get", application_id, args, idempotent=True, alone=True)
+        views = self._unpacked("job_get", application_id, args, idempotent=True, alone=True)
         return [job_codec.record(view) if view else None for view in views]
 
     def search(self, application_id: str, args: dict[str, Any]) -> tuple[list[JobRecord], bytes]:
         """One bounded step; see job_search.lua for ``args``. Returns (jobs, cursor or b"")."""
-        views, cursor = self._run("job_search", application_id, args, idempotent=True, alone=True)
+        views, cursor = self._unpacked("job_search", application_id, args, idempotent=True, alone=True)
         return [job_codec.record(view) for view in views], cursor
 
     def search_ids(self, application_id: str, args: dict[str, Any]) -> tuple[list[str], bytes]:
         """The same, but only the ids of the jobs."""
-        found, cursor = self._run("job_search", application_id, {**args, "ids": True}, idempotent=True, alone=True)
+        found, cursor = self._unpacked("job_search", application_id, {**args, "ids": True}, idempotent=True, alone=True)
         return [job_id_text(job_id) for job_id in found], cursor
 
     def upcoming(self, application_id: str, args: dict[str, Any]) -> tuple[list[JobRecord], bytes]:
         """Waiting jobs as workers will get them, one bounded step; see job_next.lua. Returns (jobs, cursor or b"")."""
-        views, cursor = self._run("job_next", application_id, args, idempotent=True, alone=True)
+        views, cursor = self._unpacked("job_next", application_id, args, idempotent=True, alone=True)
         return [job_codec.record(view) for view in views], cursor
 
     def held(self, application_id: str) -> list[tuple[str, str, int]]:
@@ -154,7 +158,7 @@ class Jobs:
     ) -> Claim:
         """Take up to ``limit`` jobs. With a nonce it may be repeated after a lost answer."""
         args = _claim_args(queues, limit, lease_ms, worker_id, nonce, kind)
-        answer = self._run("job_claim", application_id, args, idempotent=nonce is not None, alone=limit > 10)
+        answer = self._unpacked("job_claim", application_id, args, idempotent=nonce is not None, alone=limit > 10)
         return self._claimed(application_id, answer)
 
     def exchange(
@@ -166,7 +170,7 @@ class Jobs:
         """
         args = _claim_args([queue], 1, lease_ms, worker_id, nonce, "native")
         args["report"] = self._packed_report(application_id, report)
-        reported, answer = self._run("job_exchange", application_id, args, idempotent=True)
+        reported, answer = self._unpacked("job_exchange", application_id, args, idempotent=True)
         claim = self._claimed(application_id, answer)
         return refusal(reported) if reported[0] == b"!" else _reported(report.job_id, reported), claim
 
@@ -181,7 +185,7 @@ class Jobs:
     def _results(self, application_id: str, packed: bytes) -> bytes:
         """16-byte ids -> a JSON object of their results (null where the job is gone or has none)."""
         ids = [packed[at : at + 16] for at in range(0, len(packed), 16)]
-        views = self._run("job_get", application_id, {"ids": ids}, idempotent=True, alone=True)
+        views = self._unpacked("job_get", application_id, {"ids": ids}, idempotent=True, alone=True)
         records = [job_codec.record(view) if view else None for view in views]
         members = [
             b'"%s":%s' % (job_id_text(job_id).encode(), (found.result if found else None) or b"null")
@@ -221,7 +225,7 @@ class Jobs:
                 return answers
             args = {"reports": [self._packed_report(application_id, reports[place]) for place in todo]}
             again = []
-            for place, answer in zip(todo, self._run("job_report", application_id, args), strict=True):
+            for place, answer in zip(todo, self._unpacked("job_report", application_id, args), strict=True):
                 if answer[0] == b"~":
                     again.append(place)
                 elif answer[0] == b"!":

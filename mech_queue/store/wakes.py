@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from mech_queue.store import keys
+from mech_queue.store.packing import unpack
 from mech_queue.store.wire import Wire, pack
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ class Wakes:
             quiet_s = 0
             kind, *_, said = answer
             if kind == b"message":
-                place, _, name = said.partition(b"\0")
-                self._heard(chr(place[0]), place[1:].decode(), name)
+                application, called = unpack(said)
+                for one in called:
+                    self._heard(chr(one[0]), application.decode(), one[1:])
             elif kind == b"subscribe":
                 confirmed += 1
                 if confirmed == keys.SHARDS:

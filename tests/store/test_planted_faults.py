@@ -87,8 +87,8 @@ FAULTS = [
     Fault("a dedupe key for a time ends with its job", "(not job.te or call('PTTL', key) < 0)", "true"),
     Fault(
         "children are not told of their parent's end",
-        "== 1 then due_at('due', now, 'c' .. job.id) end\n  tell",
-        "== 2 then\n  end\n  tell",
+        "if job.ch then due_at('due', now, 'c' .. job.id) end",
+        "",
     ),
     Fault("the first parent that ends lets a child run", "    if left > 0 then return end\n", "", quick=True),
     Fault(

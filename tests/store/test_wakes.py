@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from mech_queue.store import Store, keys
+from mech_queue.store.packing import pack
 from mech_queue.store.wakes import Wakes
 from tests.support import wait_until
 from tests.support.faults import FaultProxy
@@ -35,7 +36,7 @@ def test_a_listener_whose_connection_was_forgotten_listens_again(
         way.half_open()
         # then it connects anew, looks for what it missed, and hears again
         assert looks.acquire(timeout=10)
-        store.redis.publish(keys.wake_channel(0), b"qapp-1\0mail")
+        store.redis.publish(keys.wake_channel(0), pack(["app-1", [b"qmail"]]))
         wait_until(lambda: heard == [b"mail"], 5)
     finally:
         wakes.stop()
@@ -59,7 +60,7 @@ def test_a_listener_that_the_store_refuses_asks_again(
         user("ACL", "SETUSER", "deaf", "allchannels")
         # then it hears
         assert looks.acquire(timeout=10)
-        store.redis.publish(keys.wake_channel(0), b"qapp-1\0mail")
+        store.redis.publish(keys.wake_channel(0), pack(["app-1", [b"qmail"]]))
         wait_until(lambda: heard == [b"mail"], 5)
     finally:
         wakes.stop()

@@ -1,7 +1,7 @@
 -- Take the next jobs.
---   args and answer: see lib/claim
+--   args and answer, packed: see lib/claim
 --@include lib/claim
 local answer = claim()
 remember_worker()
 refill_queues()
-return commit(answer)
+return commit(cmsgpack.pack(answer))

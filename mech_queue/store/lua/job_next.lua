@@ -1,5 +1,5 @@
 -- The waiting jobs of a queue as workers will get them, a bounded step of them.
---   args: queue, cursor, limit, bytes; answer: {views, cursor to go on or '' at the end}
+--   args: queue, cursor, limit, bytes; answer, packed: {views, cursor to go on or '' at the end}
 --   cursors: '' the beginning | 16 bytes, score (biased) and seq8 of the last one shown, which stay a place while jobs are
 --     taken | 8 bytes, in a queue with keys: so many are shown already, or `rest`: what follows is better asked for by age
 --@no-writes
@@ -82,4 +82,4 @@ elseif #args.cursor == 16 or (args.cursor ~= '' and from_seq8(args.cursor) >= DE
 else
   cursor = with_turns(args.cursor == '' and 0 or from_seq8(args.cursor))
 end
-return {0, {views, cursor}}
+return {0, cmsgpack.pack({views, cursor})}

@@ -2,7 +2,7 @@
 --   args: groups list of lists of index prefixes (and over groups, or inside one), states '' or letters (used when no
 --     queue is given), task or nil, ascending, cursor (seq8, exclusive) or '', low, high (seq numbers), limit, budget, bytes,
 --     ids: true for the ids only
---   answer: {views or ids, cursor to go on or '' at the end}
+--   answer, packed: {views or ids, cursor to go on or '' at the end}
 --@no-writes
 --@include lib/view
 local low, high = seq8(args.low), seq8(args.high)                -- inclusive bounds
@@ -126,4 +126,4 @@ while true do
   if looked >= args.budget then cursor = last break end
   if args.ascending then low = seq8(from_seq8(last) + 1) else high = seq8(from_seq8(last) - 1) end
 end
-return {0, {views, cursor}}
+return {0, cmsgpack.pack({views, cursor})}

@@ -42,6 +42,13 @@ local function count(key, field, by)
   fields[field] = (fields[field] or 0) + by
 end
 
+-- whoever waits at the API hears at once: 'q' .. queue, where work can start, 'j' .. id of a job that has ended
+local called = {}
+local function call_out(what) called[#called + 1] = what end
+local function publish_called()
+  if #called > 0 then call('PUBLISH', 'mq:wake:' .. SHARD, cmsgpack.pack({APP_ID, called})) end
+end
+
 local pushed = {}
 local many = {}                                         -- arguments of one command: a list that is made only once
 
@@ -64,6 +71,7 @@ end
 
 -- last step of every script that changed something: the clock, the counters, when to look again
 local function commit(result)
+  publish_called()
   if soonest then call('ZADD', S .. 'next', 'LT', int(soonest), APP_ID) end
   local all = {}
   for _, queue in pairs(queues) do

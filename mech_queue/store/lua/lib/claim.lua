@@ -1,7 +1,7 @@
 -- Taking the next jobs, in exact order, under all limits. One logic for HTTP and native workers.
 --   args: queues in order of preference, limit, lease (ms) or nil, token, worker, nonce or nil, kind http|native
 --   events: started
---   <P>nonce:<hash of a nonce> string: msgpack of the ids and tokens it got, for 10 minutes
+--   <P>nonce:<hash of a nonce> string: msgpack of the ids and tokens it got, as long as their leases
 --   <P>workers zset: last seen ms -> kind \0 worker \0 queue
 --@include lib/job
 local claimed = {}
@@ -62,12 +62,15 @@ local function take_from(queue, most)
   return got
 end
 
+-- for as long as the leases last, or ten minutes
 local function remember_claimed()
-  if args.nonce and #claimed > 0 then
-    local held = {}
-    for i, job in ipairs(claimed) do held[i] = {job[1], job[11]} end
-    call('SET', P .. 'nonce:' .. args.nonce, cmsgpack.pack(held), 'PX', 600000)
+  if not args.nonce or #claimed == 0 then return end
+  local held, ends = {}, now
+  for i, job in ipairs(claimed) do
+    held[i] = {job[1], job[11]}
+    ends = math.max(ends, job[12])
   end
+  call('SET', P .. 'nonce:' .. args.nonce, cmsgpack.pack(held), 'PX', math.max(1, math.min(600000, ends - now)))
 end
 
 -- who asked. The exchanges of a native worker are not counted: it says by itself that it is there (worker_seen)
@@ -79,9 +82,9 @@ local function remember_worker()
 end
 
 -- answers {runnable jobs left in the last queue asked, {{id, queue, task, blob, data, metadata, a, f, b, p, token,
--- lease end, seq, attempts or '', options or ''}, …}}; the caller refills the queues
-local function claim()
-  if claimed_before() then return {0, claimed} end
+-- lease end, seq, attempts or '', options or ''}, …}}; the caller refills the queues. `first`: it is no call repeated
+local function claim(first)
+  if not first and claimed_before() then return {0, claimed} end
   local runnable = 0
   for _, name in ipairs(args.queues) do
     local queue = queue_load(name)

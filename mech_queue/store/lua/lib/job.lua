@@ -3,7 +3,8 @@
 --   <P>j:<id> hash, small: q queue, s state, n seq8, p priority, k concurrency key, t task, o options (msgpack),
 --     i index hashes (6 bytes each), hk webhook mask, e events, a starts, f failures, b stalls, un unknown-task returns,
 --     l lease token, h 1 = token required, m lease ms, w worker, g refused tokenless writes 'count:until',
---     ts started, th heartbeat, te ended, tr run at, u unmatched events, v version, pc parents awaited, r short result
+--     ts started, th heartbeat, te ended, tr run at, u unmatched events, v version, pc parents awaited, r short result,
+--     ch 1 = others wait for it
 --   <P>x:<id> hash, made late: r result (that of the record, where it has one, is newer), e error, c error code, p progress, h history, m metadata, w webhooks, d data,
 --     ld log lines dropped
 --   <P>all zset seq -> id   <P>ix search entries: s<state><queue>\0, m<hash>, t<task>\0, each .. seq8
@@ -197,7 +198,7 @@ local function free_dedupe(job)
   if key and call('GET', key) == job.id and (not job.te or call('PTTL', key) < 0) then call('DEL', key) end
 end
 
-local function tell_waiters(job) call('PUBLISH', 'mq:wake:' .. SHARD, 'j' .. APP_ID .. '\0' .. job.id) end
+local function tell_waiters(job) call_out('j' .. job.id) end
 
 -- the last transition of a job; it must have left its ring or its lease already
 local function finish(job, queue, action, to, kind, extra)
@@ -211,7 +212,7 @@ local function finish(job, queue, action, to, kind, extra)
   if was_active then observe(queue, 'run', now - job:number('ts')) end
   free_dedupe(job)
   if kind then event(job, kind, extra) end
-  if call('EXISTS', P .. 'children:' .. job.id) == 1 then due_at('due', now, 'c' .. job.id) end
+  if job.ch then due_at('due', now, 'c' .. job.id) end
   tell_waiters(job)
 end
 

@@ -219,7 +219,7 @@ local function refill(queue, flood)
     return
   end
   -- HTTP pollers hear that work can start; where only they serve a queue, its list just stands full
-  call('PUBLISH', 'mq:wake:' .. SHARD, 'q' .. APP_ID .. '\0' .. queue.name)
+  call_out('q' .. queue.name)
   local most, waiting = math.min(WINDOW, free, rate, slots), waiting_wakeups(queue)
   local need = flood and WINDOW or most > waiting and startable(queue, most) - waiting or 0
   if need > 0 then wake(queue, need) end

@@ -44,6 +44,8 @@ local function parents_of(spec)
       broken = broken or spec.on_parent ~= 'run'
     elseif job.s ~= 'c' then
       awaited = awaited + call('SADD', P .. 'children:' .. job.id, spec.id)     -- a parent named twice counts once
+      job:set('ch', '1')
+      job:save()
     end
   end
   return awaited, broken

@@ -86,6 +86,7 @@ end
 
 -- instead of commit after the last step: nothing of the application may be written again
 local function wiped(result)
+  publish_called()
   call('UNLINK', P .. 'about', APP, P .. 'keys', P .. 'all', P .. 'ix', P .. 'act', P .. 'due', P .. 'end',
     P .. 'schedules', P .. 'ab', P .. 'res', P .. 'ev', P .. 'subs', P .. 'workers', P .. 'hooks')
   call('ZREM', S .. 'next', APP_ID)
