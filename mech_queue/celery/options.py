@@ -30,7 +30,7 @@ class Options:
     renew_seconds: float = 10.0
     # Wake-ups serve job after job; this often one of the worker's ends, so that the next message gets its slot.
     # 0: each serves one job.
-    chain_ms: float = 20.0
+    chain_ms: float = 30.0
     # A cancelled body that ignores SIGTERM is killed after this (prefork).
     kill_after_seconds: float = 5.0
     # How long a job rests whose task is not registered in this worker; at the fifth return it fails. Long
