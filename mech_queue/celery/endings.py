@@ -1,5 +1,6 @@
 """How the end of an attempt reaches the store: reports, repeated for a while when the store is away."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -64,7 +65,8 @@ def settle(
     ``send``: in place of a plain report; raises Refusal, and may be called again.
 
     A refusal is final: somebody else ended the job or has it now, and the fence of the lease token kept our
-    word out. A store that stays away is left to the lease: it runs out, and the job runs again.
+    word out. Where this very attempt has ended the job already, ``held.outcome`` says how, for the monitors. A store
+    that stays away is left to the lease: it runs out, and the job runs again.
     """
     if held.settled:
         return held.outcome
@@ -82,6 +84,9 @@ def settle(
                     held.outcome = State.CANCELLED
                 log = logger.info if refusal.code in ENDED_ELSEWHERE else logger.error
                 log("Job %s: its %s was refused: %s", held.id, report.kind, refusal)
+                if refusal.code is Code.JOB_ENDED:
+                    held.outcome = _ended_as(store, held)
+                    return None
                 return held.outcome
             logger.warning("Job %s: its %s could not be reported: %s", held.id, report.kind, refusal)
         except Exception:
@@ -89,6 +94,12 @@ def settle(
         if pause is not None:
             time.sleep(pause)
     logger.error("Job %s: its %s was not reported; its lease will run out.", held.id, report.kind)
+    return None
+
+
+def _ended_as(store: "Store", held: HeldJob) -> State | None:
+    with contextlib.suppress(Refusal):
+        return jobs.get(store, held.application_id, held.id).state
     return None
 
 

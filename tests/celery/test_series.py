@@ -2,10 +2,12 @@
 
 import os
 import signal
+from contextlib import closing
 
 from celery import Celery
 
 from mech_queue.services import jobs, maintenance
+from tests.celery.events import Events
 from tests.celery.support import APPLICATION, Shop, Worker
 from tests.support import wait_until
 
@@ -99,6 +101,20 @@ def test_in_a_soft_shutdown_no_process_goes_on(shop: Shop) -> None:
     assert shop.job(first).state == "completed"
     assert (shop.job(second).state, shop.job(second).attempt) == ("waiting", 0)
     assert len(shop.notes("start")) == 1
+
+
+def test_monitors_hear_of_a_success_that_the_main_process_had_not_heard_of(shop: Shop) -> None:
+    # given a main loop that stands still, while its process ends a job and goes on
+    _, first, holding, last = _submit(shop, ("noop", []), ("sleep", [0]), ("hold_up", [3]), ("sleep", [30]))
+    with closing(Events(shop)) as events:
+        worker = shop.worker("prefork", 1, **LONG_CHAIN)
+        shop.noted("start", last)
+        # when the worker is stopped in the meantime
+        worker.stop(signal.SIGQUIT)
+        # then each attempt is told as the store has it
+        assert [shop.job(job).state for job in (first, holding, last)] == ["completed", "completed", "waiting"]
+        wait_until(lambda: events.closings(holding))
+        assert [events.closings(job) for job in (first, holding)] == [["task-succeeded"], ["task-succeeded"]]
 
 
 def test_what_is_revoked_meanwhile_never_starts(shop: Shop) -> None:
