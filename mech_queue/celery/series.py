@@ -13,11 +13,13 @@ from celery import current_app
 from celery.utils.log import get_logger
 from celery.worker import state as worker_state
 from celery.worker.request import Request
+from kombu.asynchronous import get_event_loop
 
 from mech_queue.celery.arguments import call_arguments
 from mech_queue.celery.board import Entry
 from mech_queue.celery.endings import MAIN_PAUSES_S, give_back, settle
 from mech_queue.celery.held import REQUEST_KEY, HeldJob, Place
+from mech_queue.celery.limits import TimeLimits
 from mech_queue.celery.requests import NO_CANVAS, JobRequest, job_headers, job_properties
 from mech_queue.celery.runtime import runtime_of
 from mech_queue.celery.tasks import task_of
@@ -38,19 +40,24 @@ class Series:
 
     def __init__(self, first: JobRequest) -> None:
         self.current = first
+        self._limits: TimeLimits | None = None
 
     def start(self, pool: Any) -> bool:
         """Hand the first job to a process of the pool. False: the pool is closing."""
         first = self.current
         self._take(first)
-        if first.runtime.board.open and _may_go_on(pool._pool, first):
+        if first.runtime.board.open and _may_go_on(pool._pool):
             first.held.in_series, first.held.claims = True, first.runnable > 0
         _listen(pool._pool, first.runtime)
 
         def apply_async(trace: Any, args: tuple[Any, ...], **options: Any) -> Any:
             options["callback"] = lambda returned: self.current.on_success(returned)
             options["error_callback"] = self._fail
-            return pool.apply_async(run_series, (trace, *args), **options)
+            options["timeout_callback"] = lambda soft, timeout: self.current.on_timeout(soft, timeout)
+            call = pool.apply_async(run_series, (trace, *args), **options)
+            if call is not None and first.held.in_series:
+                self._limits = TimeLimits(pool._pool, call, first)
+            return call
 
         return Request.execute_using_pool(first, SimpleNamespace(apply_async=apply_async)) is not None
 
@@ -62,6 +69,8 @@ class Series:
         job = self.current = JobRequest(ended.runtime, ended.wake, held, ended.app.tasks[held.job.task], claim.runnable)
         self._take(job)
         job._apply_result, job.worker_pid = ended._apply_result, ended.worker_pid
+        if self._limits is not None:
+            self._limits.begin(job, accepted_at)
         # as on_accepted does, which may come much later
         job.time_start = time.time() - (time.monotonic() - accepted_at)
         try:
@@ -84,14 +93,10 @@ class Series:
         job.claimed_in_main, job.series = True, self
 
 
-def _may_go_on(pool: Any, first: JobRequest) -> bool:
-    """May the process go on by itself after this job? Limits of the pool (time, memory, number) are for one call."""
-    limited = pool.timeout or pool.soft_timeout or pool._maxtasksperchild or pool._max_memory_per_child
-    return not (limited or _has_time_limit(first.task, first.held))
-
-
-def _has_time_limit(task: Any, held: HeldJob) -> bool:
-    return bool(task.time_limit or task.soft_time_limit or held.job.timeout_ms)
+def _may_go_on(pool: Any) -> bool:
+    """May its processes go on by themselves? Limits of the pool (memory, number of calls) are for one call; time limits
+    need the main loop (limits.py)."""
+    return not (pool._maxtasksperchild or pool._max_memory_per_child or get_event_loop() is None)
 
 
 def _listen(pool: Any, runtime: "Runtime") -> None:
@@ -165,7 +170,7 @@ def _following(
     """Request and body of the claimed job; None when the main process must start it."""
     held = following_of(request[REQUEST_KEY], claim)
     task = task_of(runtime.app, held.job.task)
-    if task is None or _has_time_limit(task, held):
+    if task is None:
         return None
     try:
         args, kwargs = call_arguments(task, held.job.data)

@@ -132,11 +132,35 @@ def test_what_is_revoked_meanwhile_never_starts(shop: Shop) -> None:
 
 
 def test_time_limits_are_those_of_each_job(shop: Shop) -> None:
-    _, free, limited = ids = _submit(shop, ("noop", []), ("sleep", [0]), ("soft", []))
+    _, free, limited, stopped, last = ids = _submit(
+        shop, ("noop", []), ("sleep", [0.7]), ("soft", []), ("hard", []), ("sleep", [0.7])
+    )
     shop.worker("prefork", 1, **LONG_CHAIN)
-    assert shop.all_ended(ids) == {"completed": 3}
+    assert shop.all_ended(ids) == {"completed": 4, "failed": 1}
     assert shop.job(limited).result == b'"caught"'
-    assert shop.job(free).attempt == 1
+    assert shop.job(stopped).error_code == "TIMEOUT"
+    assert [shop.job(job).attempt for job in (free, limited, stopped, last)] == [1, 1, 1, 1]
+
+
+def test_a_limit_of_the_worker_is_one_for_each_of_its_jobs(shop: Shop) -> None:
+    _, short, shorter, long = ids = _submit(shop, ("noop", []), ("sleep", [0.7]), ("sleep", [0.7]), ("sleep", [9]))
+    shop.worker("prefork", 1, "--time-limit", "1", **LONG_CHAIN)
+    assert shop.all_ended(ids) == {"completed": 3, "failed": 1}
+    assert shop.job(long).error_code == "TIMEOUT"
+
+
+def test_a_limit_stops_nobody_but_its_job(shop: Shop) -> None:
+    # given a main loop that stands still, while its process ends a job long before its limit, and goes on
+    first = shop.submit("noop")
+    holding = shop.submit("hold_up", [3], timeout_ms=1_500)
+    last = shop.submit("sleep", [4], timeout_ms=60_000)
+    shop.worker("prefork", 1, **LONG_CHAIN)
+    shop.noted("held", holding)
+    shop.noted("start", last, deadline_s=2)
+
+    # then its limit, which is over when the loop turns again, does not stop the process at the next one
+    assert shop.all_ended([first, holding, last]) == {"completed": 3}
+    assert (shop.job(last).attempt, shop.job(last).stalls) == (1, 0)
 
 
 def _submit(shop: Shop, *jobs: tuple[str, object]) -> list[str]:
