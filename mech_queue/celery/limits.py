@@ -1,7 +1,7 @@
 """Prefork: the time limits of the jobs that a process of the pool runs one after another (series.py).
 
-To the pool they are one call, and its limits are for calls. Here each job has its own: the pool's way of stopping a body,
-with timers that begin anew with each job.
+To the pool they are one call, and its limits are for calls. Here each job has its own: the pool's way of stopping a
+body, with timers that begin anew with each job.
 """
 
 import time
@@ -19,6 +19,7 @@ class TimeLimits:
     def __init__(self, pool: Any, call: Any, first: "JobRequest") -> None:
         self._pool, self._call, self._job = pool, call, first
         self._timer: Any = None
+        self._loop: Any = get_event_loop()
         call._on_timeout_set = lambda *_: self.begin(first, call._time_accepted)
         call._on_timeout_cancel = lambda *_: self.end()
 
@@ -29,9 +30,9 @@ class TimeLimits:
         self._call._timeout, self._call._soft_timeout = hard, soft = limits_of(job, self._pool)
         passed = time.monotonic() - accepted_at
         if soft:
-            self._timer = get_event_loop().call_later(max(0, soft - passed), self._soft)
+            self._timer = self._loop.call_later(max(0, soft - passed), self._soft)
         elif hard:
-            self._timer = get_event_loop().call_later(max(0, hard - passed), self._hard)
+            self._timer = self._loop.call_later(max(0, hard - passed), self._hard)
 
     def end(self) -> None:
         """Nothing is limited any more."""
@@ -43,7 +44,7 @@ class TimeLimits:
         if self._is_over():
             return
         hard, soft = self._call._timeout, self._call._soft_timeout
-        self._timer = get_event_loop().call_later(hard - soft, self._hard) if hard else None
+        self._timer = self._loop.call_later(hard - soft, self._hard) if hard else None
         self._pool.on_soft_timeout(self._call)
 
     def _hard(self) -> None:

@@ -143,7 +143,7 @@ def test_time_limits_are_those_of_each_job(shop: Shop) -> None:
 
 
 def test_a_limit_of_the_worker_is_one_for_each_of_its_jobs(shop: Shop) -> None:
-    _, short, shorter, long = ids = _submit(shop, ("noop", []), ("sleep", [0.7]), ("sleep", [0.7]), ("sleep", [9]))
+    *_, long = ids = _submit(shop, ("noop", []), ("sleep", [0.7]), ("sleep", [0.7]), ("sleep", [9]))
     shop.worker("prefork", 1, "--time-limit", "1", **LONG_CHAIN)
     assert shop.all_ended(ids) == {"completed": 3, "failed": 1}
     assert shop.job(long).error_code == "TIMEOUT"
