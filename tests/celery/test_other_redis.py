@@ -78,6 +78,29 @@ def test_a_message_without_acknowledgement_does_not_end_a_worker_whose_broker_di
         wait_until(lambda: worker.log().count("Connected to") == 2, 15)
 
 
+def test_a_job_that_is_revoked_while_the_store_is_away_does_not_run_again(valkey_server: ValkeyServer) -> None:
+    # given a running job, and a store that has died
+    with (
+        closing(ValkeyServer(persistent=True).start()) as server,
+        closing(Shop(server, BROKER_URL=valkey_server.fresh_database())) as shop,
+        Celery("revoker", broker=shop.broker_url, set_as_current=False) as app,
+    ):
+        shop.store.greet(initialise=True, counts_wakeups=True)
+        publisher = Publisher(shop.store, lambda: Connection(shop.broker_url))
+        job = shop.submit("sleep", [30])
+        worker = shop.worker("prefork", 1, MECH_QUEUE_LEASE_SECONDS="3")
+        shop.noted("start", job)
+        server.kill()
+        # when it is revoked
+        app.control.revoke(job, terminate=True)
+        wait_until(lambda: "not cancelled in the store" in worker.log(), 15)
+        server.start()
+        # then its lease runs out, and the worker that claims it next cancels it
+        assert shop.until(job).state == "cancelled"
+        assert len(shop.notes("start")) == 1
+        publisher.close()
+
+
 @pytest.fixture
 def cluster_node() -> Iterator[ValkeyServer]:
     """A store in cluster mode: one node with all slots."""
