@@ -170,7 +170,7 @@ class JobRequest(Request):
     def succeeded(self, runtime_s: float) -> None:
         """The body's process has reported its success."""
         self.forget()
-        worker_state.task_ready(self, successful=True)
+        worker_state.task_ready(self)  # not among its successes: those are kept for messages that come twice
         self._tell("task-succeeded", runtime_s=runtime_s)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
