@@ -27,6 +27,7 @@ class TimeLimits:
         """The call is at this job since ``accepted_at`` (monotonic seconds)."""
         self.end()
         self._job = job
+        self._call._time_accepted = accepted_at  # a shutdown looks at it, without these timers
         self._call._timeout, self._call._soft_timeout = hard, soft = limits_of(job, self._pool)
         passed = time.monotonic() - accepted_at
         if soft:
@@ -48,7 +49,8 @@ class TimeLimits:
         self._pool.on_soft_timeout(self._call)
 
     def _hard(self) -> None:
-        if not self._is_over():
+        # The store hears of it before the process is killed: from then on the job's end claims nothing.
+        if not self._is_over() and self._job.time_out(self._call._timeout) and not self._is_over():
             self._pool.on_hard_timeout(self._call)
 
     def _is_over(self) -> bool:

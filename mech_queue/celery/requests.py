@@ -184,12 +184,12 @@ class JobRequest(Request):
             return  # we stopped it: told by whoever did
         elif isinstance(exception, Terminated):
             self._announce_revoked("terminated", True, str(exception), False)
+        elif isinstance(exception, TimeLimitExceeded):  # billiard calls this before on_timeout
+            self._timed_out(exc_info)
         elif not self.held.settled:
-            # billiard calls this with TimeLimitExceeded before on_timeout. A body that calls sys.exit has
-            # failed; anything else is a lost process or a cold shutdown, not the task's fault: a stall.
-            if isinstance(exception, TimeLimitExceeded):
-                self._timed_out(exc_info)
-            elif type(exception) is SystemExit and not self.wake.stopping():
+            # A body that calls sys.exit has failed; anything else is a lost process or a cold shutdown, not the task's
+            # fault: a stall.
+            if type(exception) is SystemExit and not self.wake.stopping():
                 self.close(Report(self.id, "fail", error=error_of(exception, str(exc_info.traceback))))
                 self._tell(self._guess(exception), exc_info)
             else:
@@ -214,12 +214,21 @@ class JobRequest(Request):
             except TimeLimitExceeded:
                 self._timed_out(ExceptionInfo())
 
+    def time_out(self, limit: float) -> bool:
+        """Report its hard time limit (s). False: it has just ended by itself, so its process may be at another job."""
+        state = settle(self.runtime.store, self.held, self._over_time(limit), MAIN_PAUSES_S)
+        return state is not None or self.held.outcome is None
+
+    def _over_time(self, limit: float) -> Report:
+        sentence = f"the attempt ran longer than its hard time limit of {limit} s"
+        return Report(self.id, "fail", error=error_json("TimeLimitExceeded", sentence), error_code="TIMEOUT")
+
     def _timed_out(self, exc_info: Any) -> None:
+        if self._told:
+            return
         exception = _unwrapped(exc_info.exception)
         logger.error("Job %s[%s] ran into its hard time limit: %r", self.name, self.id, exception)
-        sentence = f"the attempt ran longer than its hard time limit of {exception.args[0]} s"
-        report = Report(self.id, "fail", error=error_json("TimeLimitExceeded", sentence), error_code="TIMEOUT")
-        self.close(report)
+        self.close(self._over_time(exception.args[0]))
         self._call_failure_hooks(exception, exc_info)
         self._tell("task-failed", exc_info)
 

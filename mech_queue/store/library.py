@@ -30,16 +30,23 @@ _ITEM = re.compile(r"^(?!--|end\b|else|\s).*\n(?:(?:[ \t].*|end\b.*|else.*|\}.*|
 _FUNCTION = re.compile(r"(?:local )?function (\w+)")
 _CONSTANT = re.compile(r"local ([A-Z]\w*(?:, [A-Z]\w*)*) = [\[{'\d]")
 _LOCAL = re.compile(r"local (\w+(?:, \w+)*)( = )?")
+_AROUND = re.compile(
+    r"\A#!lua name=.*\nlocal KEYS, ARGV\n(?P<made_once>.*)^redis\.register_function\{.*flags = \{(?P<flags>.*)\},\n"
+    r"callback = function\(keys, arguments\)\nKEYS, ARGV = keys, arguments\n(?P<steps>.*)^end\}\n\Z",
+    re.DOTALL | re.MULTILINE,
+)
 _STRING_OR_COMMENT = re.compile(r"\[==\[.*?\]==\]|'(?:[^'\\\n]|\\.)*'|--[^\n]*", re.DOTALL)
 _WORD = re.compile(r"(?<![\w:])(?<!(?<!\.)\.)[A-Za-z_]\w*\b(?!\s*=[^=])")  # that may name a local, not a member
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """``name``: of the library and of its function, made from the text, so that old and new processes coexist."""
+    """``name``: of the library and of its function, made from the text, so that old and new processes coexist.
+    ``script``: the same for ``EVAL``, for a store that cannot take a library."""
 
     name: str
     text: str
+    script: str
 
 
 @dataclass(slots=True)
@@ -79,7 +86,12 @@ def named(entry_point: str, text: str) -> Library:
     """A joined text under its name."""
     digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     name = f"{PREFIX}{entry_point}_{digest[:16]}"
-    return Library(name, text.replace(_NAME_HERE, name))
+    return Library(name, text.replace(_NAME_HERE, name), _AROUND.sub(_as_script, text))
+
+
+def _as_script(library: re.Match[str]) -> str:
+    flags = library["flags"].replace("'", "")
+    return f"#!lua{flags and f' flags={flags}'}\n{library['made_once']}{library['steps']}"
 
 
 def joined(entry_point: str, window: int = WINDOW) -> str:

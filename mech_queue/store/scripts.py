@@ -5,6 +5,7 @@ own; tests set it) and its arguments as one msgpack map. It answers ``{wake-ups,
 for a refusal.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -39,19 +40,18 @@ class Scripts:
         return library(name, self._window)
 
     def load(self) -> None:
-        """Load into every primary what it lacks, so that a store that is full has the functions that make room in it.
-
-        Those of other releases go; where these still run, they load their own again. Raises Refusal.
+        """Load into every primary what it lacks. Those of other releases go; where these still run, they load their own
+        again. What a store does not take, for it is full, runs as a script meanwhile. Raises Refusal.
         """
         own = {one.name.encode(): one for one in map(self._library, entry_points())}
         with translated():
             for server in self._nodes.primaries():
                 there = loaded(server)
                 pipe = server.pipeline(transaction=False)
-                for name in there - own.keys():
-                    pipe.function_delete(name.decode())
                 for name in own.keys() - there:
                     pipe.function_load(own[name].text, replace=True)
+                for name in there - own.keys():
+                    pipe.function_delete(name.decode())
                 pipe.execute(raise_on_error=False)  # another process may do the same
 
     def run(
@@ -111,8 +111,9 @@ def _called(call: Callable[..., Any], called: Library, rest: tuple[Any, ...]) ->
     try:
         return call("FCALL", called.name, *rest)
     except FunctionMissing:
-        call("FUNCTION", "LOAD", "REPLACE", called.text)
-        return call("FCALL", called.name, *rest)
+        with contextlib.suppress(redis.exceptions.OutOfMemoryError):
+            call("FUNCTION", "LOAD", "REPLACE", called.text)
+        return call("EVAL", called.script, *rest)
 
 
 def loaded(server: "redis.Redis") -> set[bytes]:

@@ -1,5 +1,6 @@
 """What the scripts call out: "there is startable work in this queue", "this job has ended"."""
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -13,6 +14,8 @@ from mech_queue.store.wire import Wire, pack
 
 if TYPE_CHECKING:
     from mech_queue.store.store import Store
+
+log = logging.getLogger(__name__)
 
 PAUSE_S = 0.5  # between tries to reach the store again
 ANSWER_WITHIN_S = 5  # a connection that answers no ping for longer was forgotten on its way
@@ -74,11 +77,24 @@ class Wakes:
             quiet_s = 0
             kind, *_, said = answer
             if kind == b"message":
-                application, called = unpack(said)
-                for one in called:
-                    self._heard(chr(one[0]), application.decode(), one[1:])
+                self._hear(said)
             elif kind == b"subscribe":
                 confirmed += 1
                 if confirmed == keys.SHARDS:
                     self.listening.set()
                     self._reconnected()
+
+    def _hear(self, said: bytes) -> None:
+        try:
+            application, called = unpack(said)
+            heard = [(chr(one[0]), application.decode(), one[1:]) for one in called]
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            IndexError,
+        ):  # anybody may speak on a channel
+            log.warning("not understood on a channel of wake-ups: %r", said[:100])
+            return
+        for kind, application_id, name in heard:
+            self._heard(kind, application_id, name)

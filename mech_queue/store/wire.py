@@ -107,6 +107,8 @@ class Wire:
         code, _, rest = str(answer).partition(" ")
         if rest == "Function not found":
             return FunctionMissing(rest)
+        if code == "OOM":
+            return redis.exceptions.OutOfMemoryError(str(answer))
         if code == "MOVED":
             return redis.exceptions.MovedError(rest)
         if code == "READONLY":

@@ -101,6 +101,25 @@ def test_a_job_that_is_revoked_while_the_store_is_away_does_not_run_again(valkey
         publisher.close()
 
 
+def test_a_limit_that_is_over_as_its_job_ends_harms_no_other(valkey_server: ValkeyServer) -> None:
+    # given a process that goes on by itself, and a store that answers nothing around a job's end and its limit
+    with (
+        closing(ValkeyServer().start()) as server,
+        closing(Shop(server, BROKER_URL=valkey_server.fresh_database())) as shop,
+        closing(Publisher(shop.store, lambda: Connection(shop.broker_url))),
+    ):
+        shop.store.greet(initialise=True, counts_wakeups=True)
+        ids = [shop.submit("noop"), shop.submit("sleep", [1.0], timeout_ms=1_300), shop.submit("sleep", [1.0])]
+        shop.worker("prefork", 1, MECH_QUEUE_CHAIN_MS="60000")
+        shop.noted("start", ids[1])
+        with shop.redis() as client:
+            client.client_pause(1_500, all=True)
+
+        # then the report of its limit comes too late, and its process, which is at the next one, is not stopped
+        assert shop.all_ended(ids) == {"completed": 3}
+        assert [(shop.job(job).attempt, shop.job(job).stalls) for job in ids] == [(1, 0)] * 3
+
+
 @pytest.fixture
 def cluster_node() -> Iterator[ValkeyServer]:
     """A store in cluster mode: one node with all slots."""

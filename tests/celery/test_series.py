@@ -4,6 +4,7 @@ import os
 import signal
 from contextlib import closing
 
+import pytest
 from celery import Celery
 
 from mech_queue.services import jobs, maintenance
@@ -161,6 +162,16 @@ def test_a_limit_stops_nobody_but_its_job(shop: Shop) -> None:
     # then its limit, which is over when the loop turns again, does not stop the process at the next one
     assert shop.all_ended([first, holding, last]) == {"completed": 3}
     assert (shop.job(last).attempt, shop.job(last).stalls) == (1, 0)
+
+
+@pytest.mark.parametrize("limit", ["--time-limit", "--soft-time-limit"])
+def test_in_a_warm_shutdown_a_limit_is_not_that_of_the_series(shop: Shop, limit: str) -> None:
+    # given a series that is older than the limit, and a job that is not
+    ids = _submit(shop, *[("noop", [])], *[("sleep", [0.7])] * 4, ("sleep", [1.5]))
+    worker = shop.worker("prefork", 1, limit, "2", **LONG_CHAIN)
+    shop.noted("start", ids[-1])
+    worker.stop(signal.SIGTERM)
+    assert shop.all_ended(ids) == {"completed": 6}
 
 
 def _submit(shop: Shop, *jobs: tuple[str, object]) -> list[str]:

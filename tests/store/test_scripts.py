@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from mech_queue.model.errors import StoreStopped
-from mech_queue.services import queues
+from mech_queue.model.errors import Code, Refusal, StoreStopped
+from mech_queue.model.job import Report, State
+from mech_queue.services import jobs, queues
 from mech_queue.store import Store, keys, library
 from mech_queue.store.library import PREFIX, PROTOCOL, entry_points, joined
 from mech_queue.store.scripts import loaded
@@ -80,6 +81,27 @@ def test_a_store_that_lost_its_functions_gets_them_again(engine: Engine) -> None
     engine.submit()
     engine.store.redis.function_flush()
     assert engine.get(engine.submit())
+
+
+@pytest.mark.parametrize("name", entry_points())
+def test_a_full_store_runs_as_a_script_what_it_cannot_load(name: str, redis_url: str, admin: redis.Redis) -> None:
+    assert admin.script_load(library.library(name).script)
+
+
+def test_work_ends_in_a_full_store_that_lost_its_functions(engine: Engine, admin: redis.Redis) -> None:
+    engine.submit("mail")
+    [job] = jobs.claim(engine.store, APPLICATION, ["mail"], lease_ms=5_000).jobs
+    admin.function_flush()
+    admin.config_set("maxmemory", 1)
+    try:
+        engine.store.scripts.load()
+        reported = jobs.report(engine.store, APPLICATION, Report(job.id, "complete", job.lease_token))
+        assert reported.state is State.COMPLETED
+        with pytest.raises(Refusal) as refused:
+            engine.submit("mail")
+        assert refused.value.code is Code.STORE_FULL
+    finally:
+        admin.config_set("maxmemory", 0)
 
 
 def test_a_call_begins_anew_also_behind_one_that_failed(engine: Engine) -> None:

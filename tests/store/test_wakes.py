@@ -42,6 +42,28 @@ def test_a_listener_whose_connection_was_forgotten_listens_again(
         wakes.stop()
 
 
+def test_what_a_listener_does_not_understand_does_it_no_harm(store: Store) -> None:
+    heard: list[tuple[str, str, bytes]] = []
+    looks = threading.Semaphore(0)
+    wakes = Wakes(store, lambda *one: heard.append(one), looks.release)
+    wakes.start()
+    try:
+        assert looks.acquire(timeout=5)
+        for said in (
+            b"qapp-1\0mail",
+            b"",
+            b"\xc1",
+            pack(1),
+            pack([1, [2]]),
+            pack([b"a", [b""]]),
+            pack([b"app-1", [b"qmail"]]),
+        ):
+            store.redis.publish(keys.wake_channel(0), said)
+        wait_until(lambda: heard == [("q", "app-1", b"mail")], 5)
+    finally:
+        wakes.stop()
+
+
 def test_a_listener_that_the_store_refuses_asks_again(
     store: Store, admin: redis.Redis, valkey_server: ValkeyServer
 ) -> None:
