@@ -32,6 +32,19 @@ def test_a_joined_script_keeps_all_that_it_calls_and_drops_what_it_does_not(name
     assert all(len(re.findall(rf"\b{function}\b", code)) > 1 for function in defined)
 
 
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("local now = 1\nlocal SOON = {now}\n", "held by a constant ['now']"),
+        ("local now = 1\nlocal function now() end\n", "defined twice ['now']"),
+    ],
+)
+def test_what_would_outlive_its_call_is_refused(source: str, complaint: str) -> None:
+    part = library._part(source)
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        library._check("job_get", part.variables, part.definitions)
+
+
 @pytest.mark.parametrize("name", entry_points())
 def test_no_script_walks_the_whole_store_or_touches_json(name: str) -> None:
     text = joined(name)
