@@ -152,7 +152,7 @@ def test_a_limit_of_the_worker_is_one_for_each_of_its_jobs(shop: Shop) -> None:
 
 def test_a_limit_stops_nobody_but_its_job(shop: Shop) -> None:
     # given a main loop that stands still, while its process ends a job long before its limit, and goes on
-    first = shop.submit("noop")
+    before = _submit(shop, ("noop", []), ("sleep", [0]))
     holding = shop.submit("hold_up", [3], timeout_ms=1_500)
     last = shop.submit("sleep", [4], timeout_ms=60_000)
     shop.worker("prefork", 1, **LONG_CHAIN)
@@ -160,7 +160,7 @@ def test_a_limit_stops_nobody_but_its_job(shop: Shop) -> None:
     shop.noted("start", last, deadline_s=2)
 
     # then its limit, which is over when the loop turns again, does not stop the process at the next one
-    assert shop.all_ended([first, holding, last]) == {"completed": 3}
+    assert shop.all_ended([*before, holding, last]) == {"completed": 4}
     assert (shop.job(last).attempt, shop.job(last).stalls) == (1, 0)
 
 
