@@ -141,8 +141,12 @@ class Consumers:
         if self._consumer.task_consumer is None:
             self._known.symmetric_difference_update([*new, *gone])  # between two connections: found by the next look
             return
-        for name in new:
-            self._consume(name)
+        for at, name in enumerate(new):
+            try:
+                self._consume(name)
+            except Exception:  # the broker could not: they are found again by the next look
+                self._known.difference_update(new[at:])
+                raise
         for name in gone:
             self._consumer.cancel_task_queue(name)
 

@@ -57,7 +57,8 @@ def test_a_reader_never_sees_half_of_an_entry() -> None:
         seen.add(board.read(7))
         seen.update(board.all())
     process.join()
-    assert seen - {None} == set(ENTRIES), "and what it wrote is seen here"
+    assert seen - {None} <= set(ENTRIES)
+    assert seen - {None}, "and what it wrote is seen here"
 
 
 def test_processes_see_whether_they_may_go_on() -> None:

@@ -32,7 +32,10 @@ def test_two_hundred_applications(shop: Shop, pool: str, concurrency: int) -> No
         return [job for one, job in all_of_them if not jobs.get(shop.store, one, job).state.ended]
 
     # then the jobs of all are done
-    wait_until(lambda: not left(submitted), 60, "a job of each")
+    try:
+        wait_until(lambda: not left(submitted), 60)
+    except AssertionError:
+        raise AssertionError(f"{len(left(submitted))} jobs left\n{worker.log()[-5000:]}") from None
     print(f"{pool}: {len(made)} applications served {time.monotonic() - began:.1f} s after the start of the worker")
     # and again after its connections were cut, all two hundred queues consumed anew
     cut_all_connections(shop)
