@@ -98,7 +98,7 @@ def settle(
 
 
 def _ended_as(store: "Store", held: HeldJob) -> State | None:
-    with contextlib.suppress(Refusal):
+    with contextlib.suppress(Exception):  # as everything about the store here: it must not reach Celery
         return jobs.get(store, held.application_id, held.id).state
     return None
 

@@ -235,7 +235,7 @@ def _state(state: State | None) -> State:
 
 def log(store: Store, application_id: str, job_id: str, lines: list[str]) -> int:
     """Append lines to a job's log (bounded); returns how many are kept."""
-    return store.jobs.log(application_id, job_id, lines)
+    return store.logs.append(application_id, job_id, lines)
 
 
 def logs(
@@ -246,4 +246,4 @@ def logs(
     Lines are counted from 0 as they came, also those that are dropped by now. Raises Refusal(NOT_FOUND).
     """
     get(store, application_id, job_id)
-    return store.jobs.logs(application_id, job_id, start, limit)
+    return store.logs.read(application_id, job_id, start, limit)

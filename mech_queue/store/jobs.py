@@ -282,25 +282,6 @@ class Jobs:
 
     # -- looking closer ----------------------------------------------------------------------
 
-    def log(self, application_id: str, job_id: str, lines: list[str]) -> int:
-        """Append lines; returns how many are kept (the newest 1,000)."""
-        return int(self._run("job_log", application_id, {"id": raw_id(job_id), "lines": lines}))
-
-    def logs(self, application_id: str, job_id: str, start: int, limit: int) -> tuple[int, list[tuple[int, str]]]:
-        """The lines from number ``start`` on that are still kept: the number of the first, and (unix ms, line) each."""
-        place, raw, dropped = keys.prefix(application_id), raw_id(job_id), 0
-        while True:
-            at = max(0, start - dropped)
-            with translated():
-                pipe = self._store.redis.pipeline(transaction=True)
-                pipe.hget(place + b"x:" + raw, "ld")
-                pipe.lrange(place + b"logs:" + raw, at, at + limit - 1)
-                found, rows = pipe.execute()
-            if int(found or 0) == dropped:
-                lines = [(int(ms), line.decode("utf-8", "replace")) for ms, line in map(unpack, rows)]
-                return dropped + at, lines
-            dropped = int(found)
-
     def facts(self, application_id: str, job_id: str) -> dict[str, str]:
         """What decides whether the job may start, see job_explain.lua."""
         flat = self._run("job_explain", application_id, {"id": raw_id(job_id)}, idempotent=True)

@@ -189,5 +189,11 @@ def _check(entry_point: str, variables: list[str], definitions: list[_Definition
     made = [name for one in definitions for name in one.names if not one.text.startswith(f"function {name}")]
     twice = {name for name in (*variables, *made) if (*variables, *made).count(name) > 1}
     held = {name for one in definitions if not _FUNCTION.match(one.text) for name in one.uses & set(variables)}
-    if twice or held:
-        raise ValueError(f"{entry_point}: defined twice {sorted(twice)}, held by a constant {sorted(held)}")
+    empty = {name for one in definitions for name in one.names if one.text.endswith(" = {}")} - {
+        name for one in definitions for name in one.names if one.text.startswith(f"function {name}")
+    }
+    if twice or held or empty:
+        raise ValueError(
+            f"{entry_point}: defined twice {sorted(twice)}, held by a constant {sorted(held)}, "
+            f"constants that can only be filled by calls {sorted(empty)}"
+        )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mech_queue.store.events import Events
     from mech_queue.store.greenlets import Greenlets
     from mech_queue.store.jobs import Jobs
+    from mech_queue.store.logs import Logs
     from mech_queue.store.maintenance import Maintenance
     from mech_queue.store.metrics import Metrics
     from mech_queue.store.operations import Operations
@@ -143,6 +144,13 @@ class Store:
         from mech_queue.store.jobs import Jobs
 
         return Jobs(self)
+
+    @cached_property
+    def logs(self) -> "Logs":
+        """Log lines of jobs."""
+        from mech_queue.store.logs import Logs
+
+        return Logs(self)
 
     @cached_property
     def queues(self) -> "Queues":

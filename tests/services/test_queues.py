@@ -83,7 +83,7 @@ def test_workers_are_forgotten_a_day_after_they_were_last_seen(store: Store, clo
     assert workers.list_(store, APPLICATION) == []
     # and after a day and the next event nothing of it is kept
     clock.now += 2 * 86_400_000
-    store.redis.xadd(keys.prefix(APPLICATION) + b"ev", {"t": "c"}, id=f"{START_MS}-1")
+    store.redis.xadd(keys.prefix(APPLICATION) + b"ev", {"e": "old"}, id=f"{START_MS}-1")
     jobs.submit(store, APPLICATION, JobSpec("q"))
     maintenance.tick(store)
     clock.now += 60_000

@@ -37,6 +37,7 @@ def test_a_joined_script_keeps_all_that_it_calls_and_drops_what_it_does_not(name
     [
         ("local now = 1\nlocal SOON = {now}\n", "held by a constant ['now']"),
         ("local now = 1\nlocal function now() end\n", "defined twice ['now']"),
+        ("local SEEN = {}\n", "filled by calls ['SEEN']"),
     ],
 )
 def test_what_would_outlive_its_call_is_refused(source: str, complaint: str) -> None:

@@ -76,9 +76,9 @@ local function commit(result)
   local all = {}
   for _, queue in pairs(queues) do
     write_tally(queue.key, queue.tally, queue.counts, 0)
+    add_counters(P .. 'm:' .. queue.name, queue.measures)
     if APP_ID ~= '~' then                               -- deliveries are no jobs to anybody outside
       for state, by in pairs(queue.tally) do all[state] = (all[state] or 0) + by end
-      add_counters(P .. 'm:' .. queue.name, queue.measures)
     end
   end
   many[1], many[2] = 'clock', int(app.clock)

@@ -1,7 +1,7 @@
 -- Taking the next jobs, in exact order, under all limits. One logic for HTTP and native workers.
 --   args: queues in order of preference, limit, lease (ms) or nil, token, worker, nonce or nil, kind http|native
 --   events: started
---   <P>nonce:<hash of a nonce> string: msgpack of the ids and tokens it got, as long as their leases
+--   <P>nonce:<hash of a nonce> string: msgpack of the ids and tokens it got, for 10 minutes (native: a lease)
 --   <P>workers zset: last seen ms -> kind \0 worker \0 queue
 --@include lib/job
 local claimed = {}
@@ -62,15 +62,13 @@ local function take_from(queue, most)
   return got
 end
 
--- for as long as the leases last, or ten minutes
+-- a native worker has one for each job, and asks again at once or not at all: its lease is long enough
 local function remember_claimed()
   if not args.nonce or #claimed == 0 then return end
-  local held, ends = {}, now
-  for i, job in ipairs(claimed) do
-    held[i] = {job[1], job[11]}
-    ends = math.max(ends, job[12])
-  end
-  call('SET', P .. 'nonce:' .. args.nonce, cmsgpack.pack(held), 'PX', math.max(1, math.min(600000, ends - now)))
+  local held, kept = {}, 600000
+  for i, job in ipairs(claimed) do held[i] = {job[1], job[11]} end
+  if args.kind == 'native' then kept = math.max(1, math.min(kept, claimed[1][12] - now)) end
+  call('SET', P .. 'nonce:' .. args.nonce, cmsgpack.pack(held), 'PX', int(kept))
 end
 
 -- who asked. The exchanges of a native worker are not counted: it says by itself that it is there (worker_seen)

@@ -5,8 +5,8 @@
 --     l lease token, h 1 = token required, m lease ms, w worker, g refused tokenless writes 'count:until',
 --     ts started, th heartbeat, te ended, tr run at, u unmatched events, v version, pc parents awaited, r short result,
 --     ch 1 = others wait for it
---   <P>x:<id> hash, made late: r result (that of the record, where it has one, is newer), e error, c error code, p progress, h history, m metadata, w webhooks, d data,
---     ld log lines dropped
+--   <P>x:<id> hash, made late: r result (that of the record, where it has one, is newer), e error, c error code,
+--     p progress, h history, m metadata, w webhooks, d data, ld log lines dropped
 --   <P>all zset seq -> id   <P>ix search entries: s<state><queue>\0, m<hash>, t<task>\0, each .. seq8
 --   <P>act lease end -> id  <P>end removal time -> id   <P>due members here: d<id> delayed, t<id> timeout, x<id> expiry
 --   <P>m:<queue> hash: counters of metrics   <S>totals hash: jobs per state letter, all applications of the shard
@@ -93,7 +93,9 @@ local function tally_active(queue, by)
   app.active = app.active + by
 end
 -- for the metrics of the queue; deliveries have others (lib/delivery)
-local function measure(queue, name, by) queue.measures[name] = (queue.measures[name] or 0) + by end
+local function measure(queue, name, by)
+  if APP_ID ~= '~' then queue.measures[name] = (queue.measures[name] or 0) + by end
+end
 
 -- the only place where a state changes
 local function transition(job, queue, action, to)
